@@ -1,0 +1,39 @@
+# What every target shares: build type, ccache, language standard, warnings, sanitizers.
+
+if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+    set(CMAKE_BUILD_TYPE Release CACHE STRING "Debug, Release, RelWithDebInfo or MinSizeRel" FORCE)
+endif()
+
+if(PROJECT_IS_TOP_LEVEL)
+    set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+    find_program(CAROUSEL_CCACHE ccache)
+    mark_as_advanced(CAROUSEL_CCACHE)
+    foreach(language C CXX CUDA)
+        if(CAROUSEL_CCACHE AND NOT DEFINED CMAKE_${language}_COMPILER_LAUNCHER)
+            set(CMAKE_${language}_COMPILER_LAUNCHER "${CAROUSEL_CCACHE}")
+        endif()
+    endforeach()
+endif()
+
+# Usage requirements of everything that is compiled from this repository.
+add_library(carousel_compile_options INTERFACE)
+target_compile_features(carousel_compile_options INTERFACE cxx_std_20)
+target_compile_options(
+    carousel_compile_options
+    INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wshadow>
+              $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>)
+if(CAROUSEL_WARNINGS_AS_ERRORS)
+    target_compile_options(
+        carousel_compile_options
+        INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Werror>
+                  $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Werror>)
+endif()
+
+if(CAROUSEL_SANITIZE)
+    # -fno-sanitize-recover makes the first report of UBSan fatal, so that a test sees it.
+    set(sanitizer_flags -fsanitize=${CAROUSEL_SANITIZE} -fno-omit-frame-pointer
+                        -fno-sanitize-recover=all)
+    target_compile_options(carousel_compile_options
+                           INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${sanitizer_flags}>")
+    target_link_options(carousel_compile_options INTERFACE -fsanitize=${CAROUSEL_SANITIZE})
+endif()
