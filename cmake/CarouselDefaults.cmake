@@ -15,13 +15,19 @@ if(PROJECT_IS_TOP_LEVEL)
     endforeach()
 endif()
 
-# Usage requirements of everything that is compiled from this repository.
+# Usage requirements of everything that is compiled from this repository. nvcc's language standard is
+# a plain flag because CMake 3.25 has no CUDA20 for it; a register spill counts as a warning.
 add_library(carousel_compile_options INTERFACE)
 target_compile_features(carousel_compile_options INTERFACE cxx_std_20)
 target_compile_options(
     carousel_compile_options
     INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wshadow>
-              $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>)
+              $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-Xcompiler=-Wall,-Wextra;-Xptxas=--warn-on-spills>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+    # GCC 12 reports std::string's operator+ as an overlapping copy (GCC bug 105651).
+    target_compile_options(carousel_compile_options
+                           INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
+endif()
 if(CAROUSEL_WARNINGS_AS_ERRORS)
     target_compile_options(
         carousel_compile_options

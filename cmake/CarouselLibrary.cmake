@@ -11,8 +11,6 @@ set_target_properties(
                CXX_VISIBILITY_PRESET hidden
                CUDA_VISIBILITY_PRESET hidden
                VISIBILITY_INLINES_HIDDEN ON
-               CUDA_STANDARD 20
-               CUDA_STANDARD_REQUIRED ON
                CXX_EXTENSIONS OFF)
 target_include_directories(carousel_objects PUBLIC "${PROJECT_SOURCE_DIR}/include"
                                                    "${PROJECT_SOURCE_DIR}")

@@ -1,0 +1,26 @@
+# Fails when LIBRARY exports a symbol that is neither C++ in namespace carousel nor C named
+# carousel_*, or when it exports nothing.
+execute_process(COMMAND "${NM}" -D -C --defined-only "${LIBRARY}" OUTPUT_VARIABLE listing
+                                                                  COMMAND_ERROR_IS_FATAL ANY)
+string(REPLACE ";" "," listing "${listing}")
+string(REGEX REPLACE "\n" ";" lines "${listing}")
+set(foreign "")
+set(num_symbols 0)
+foreach(line IN LISTS lines)
+    if(NOT line MATCHES "^[0-9a-f]+ +[A-Za-z] (.*)$")
+        continue()
+    endif()
+    set(symbol "${CMAKE_MATCH_1}")
+    math(EXPR num_symbols "${num_symbols} + 1")
+    if(NOT symbol MATCHES
+       "^((typeinfo for |typeinfo name for |vtable for |guard variable for )?carousel::|carousel_)")
+        string(APPEND foreign "\n  ${symbol}")
+    endif()
+endforeach()
+if(foreign)
+    message(FATAL_ERROR "${LIBRARY} exports symbols that are not Carousel's:${foreign}")
+endif()
+if(num_symbols EQUAL 0)
+    message(FATAL_ERROR "${LIBRARY} exports nothing")
+endif()
+message(STATUS "${num_symbols} exported symbols, all of them Carousel's")
