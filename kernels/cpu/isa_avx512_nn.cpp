@@ -1,0 +1,7 @@
+#include "kernels/cpu/nn_kernels.hpp"
+
+namespace carousel::cpu {
+
+const NnKernelTable& nn_kernels_avx512() { return kNnKernelTable; }
+
+}  // namespace carousel::cpu
