@@ -29,7 +29,7 @@ struct RnnPlanOptions {
 class CAROUSEL_API RnnPlan {
 public:
     struct Impl;
-    RnnPlan() = default;
+    RnnPlan() noexcept;  ///< an empty plan, valid() is false
     ~RnnPlan();
     RnnPlan(RnnPlan&&) noexcept;
     RnnPlan& operator=(RnnPlan&&) noexcept;
