@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "carousel/error.hpp"
+
+namespace carousel::nn {
+
+/// InvalidArgument unless every id lies in [0, limit), or is `also_allowed`; names the first position.
+inline void check_ids(const char* what, const std::int32_t* ids, std::int64_t n, std::int64_t limit,
+                      std::int32_t also_allowed) {
+    for (std::int64_t i = 0; i < n; ++i) {
+        if ((ids[i] >= 0 && ids[i] < limit) || ids[i] == also_allowed) continue;
+        throw Error(ErrorCode::kInvalidArgument,
+                    std::string(what) + "[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
+                        "; ids must lie in [0, " + std::to_string(limit) + ")");
+    }
+}
+inline void check_ids(const char* what, const std::int32_t* ids, std::int64_t n,
+                      std::int64_t limit) {
+    check_ids(what, ids, n, limit, 0);
+}
+
+inline void check_positive(const char* what, std::int64_t value) {
+    if (value > 0) return;
+    throw Error(ErrorCode::kInvalidArgument,
+                std::string(what) + " is " + std::to_string(value) + "; it must be at least 1");
+}
+
+}  // namespace carousel::nn

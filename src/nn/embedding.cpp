@@ -1,0 +1,68 @@
+#include <algorithm>
+
+#include "carousel/module.hpp"
+#include "src/backend/ops.hpp"
+#include "src/nn/check.hpp"
+
+namespace carousel {
+
+Embedding::Embedding(ParameterSet& params, const std::string& name, std::int64_t num_embeddings,
+                     std::int64_t embedding_size)
+    : params_(&params), num_embeddings_(num_embeddings), embedding_size_(embedding_size) {
+    nn::check_positive("num_embeddings", num_embeddings);
+    nn::check_positive("embedding_size", embedding_size);
+    weight_ = params.add(name + ".weight", {num_embeddings, embedding_size});
+    touched_ = params.touched_rows().size();
+    ParameterSet::TouchedRows touched;
+    touched.parameter = weight_;
+    touched.row_size = embedding_size;
+    touched.rows.reserve(static_cast<std::size_t>(num_embeddings));
+    params.touched_rows().push_back(std::move(touched));
+    stamp_.assign(static_cast<std::size_t>(num_embeddings), 0);
+}
+
+void Embedding::forward(const std::int32_t* ids, std::int64_t n, void* y) const {
+    nn::check_ids("ids", ids, n, num_embeddings_);
+    GatherRowsArgs args;
+    args.table = params_->value(weight_).data;
+    args.row_size = embedding_size_;
+    args.ids = ids;
+    args.n = n;
+    args.y = y;
+    params_->context().ops().gather_rows(args);
+}
+
+void Embedding::backward(const std::int32_t* ids, std::int64_t n, const void* dy, bool accumulate) {
+    nn::check_ids("ids", ids, n, num_embeddings_);
+    Ops& ops = params_->context().ops();
+    void* grad = params_->grad(weight_).data;
+    std::vector<std::int64_t>& rows = params_->touched_rows()[touched_].rows;
+    if (!accumulate) {
+        RowSet old;
+        old.row_size = embedding_size_;
+        old.rows = rows.data();
+        old.num_rows = static_cast<std::int64_t>(rows.size());
+        ops.zero_rows(grad, old);
+        rows.clear();
+    }
+    // zero_grads() may have emptied the list: a new generation then too.
+    if (rows.empty() && ++generation_ == 0) {
+        std::fill(stamp_.begin(), stamp_.end(), 0);
+        generation_ = 1;
+    }
+    for (std::int64_t r = 0; r < n; ++r) {
+        std::uint32_t& stamp = stamp_[static_cast<std::size_t>(ids[r])];
+        if (stamp == generation_) continue;
+        stamp = generation_;
+        rows.push_back(ids[r]);
+    }
+    ScatterAddRowsArgs args;
+    args.table = grad;
+    args.row_size = embedding_size_;
+    args.ids = ids;
+    args.n = n;
+    args.x = dy;
+    ops.scatter_add_rows(args);
+}
+
+}  // namespace carousel

@@ -1,0 +1,106 @@
+#include "carousel/module.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "carousel/error.hpp"
+#include "src/backend/ops.hpp"
+
+namespace carousel {
+
+ModuleContext::ModuleContext(DType dtype, Device device, std::shared_ptr<ThreadPool> pool)
+    : dtype_(dtype), device_(device), pool_(std::move(pool)) {
+    if (!pool_) pool_ = std::make_shared<ThreadPool>();
+    ops_ = Ops::make(dtype_, device_, pool_);
+}
+
+namespace {
+
+constexpr std::int64_t kAlignBytes = 64;
+
+std::int64_t product(const std::vector<std::int64_t>& shape) {
+    std::int64_t n = 1;
+    for (const std::int64_t s : shape) n *= s;
+    return n;
+}
+
+TensorView view_of(void* flat, const ParameterInfo& info, const ModuleContext& context) {
+    TensorView view;
+    const auto bytes = static_cast<std::size_t>(info.offset) * dtype_bytes(context.dtype());
+    view.data = static_cast<std::byte*>(flat) + bytes;
+    view.dtype = context.dtype();
+    view.device = context.device();
+    view.ndim = static_cast<int>(info.shape.size());
+    std::int64_t stride = 1;
+    for (std::size_t d = info.shape.size(); d-- > 0;) {
+        view.shape[d] = info.shape[d];
+        view.strides[d] = stride;
+        stride *= info.shape[d];
+    }
+    return view;
+}
+
+}  // namespace
+
+ParameterSet::ParameterSet(const ModuleContext& context) : context_(context) {}
+
+std::size_t ParameterSet::add(const std::vector<ParameterInfo>& group) {
+    if (values_.data() != nullptr) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "a module was made after ParameterSet::allocate(); make all modules first");
+    }
+    const std::size_t first = infos_.size();
+    const auto align = kAlignBytes / static_cast<std::int64_t>(dtype_bytes(context_.dtype()));
+    numel_ = (numel_ + align - 1) / align * align;
+    for (const ParameterInfo& wanted : group) {
+        for (const ParameterInfo& other : infos_) {
+            if (other.name == wanted.name) {
+                throw Error(ErrorCode::kInvalidArgument,
+                            "two parameters are named '" + wanted.name + "'; give modules names");
+            }
+        }
+        ParameterInfo info = wanted;
+        info.numel = product(info.shape);
+        info.offset = numel_;
+        numel_ += info.numel;
+        infos_.push_back(std::move(info));
+    }
+    return first;
+}
+
+std::size_t ParameterSet::add(const std::string& name, const std::vector<std::int64_t>& shape) {
+    ParameterInfo info;
+    info.name = name;
+    info.shape = shape;
+    return add(std::vector<ParameterInfo>{info});
+}
+
+void ParameterSet::allocate() {
+    const std::size_t bytes = static_cast<std::size_t>(numel_) * dtype_bytes(context_.dtype());
+    values_ = Buffer(bytes, context_.device(), "parameters");
+    grads_ = Buffer(bytes, context_.device(), "gradients");
+    values_.zero();
+    grads_.zero();
+}
+
+std::size_t ParameterSet::find(const std::string& name) const {
+    for (std::size_t i = 0; i < infos_.size(); ++i) {
+        if (infos_[i].name == name) return i;
+    }
+    throw Error(ErrorCode::kInvalidArgument, "there is no parameter named '" + name + "'");
+}
+
+TensorView ParameterSet::value(std::size_t index) const {
+    return view_of(values_.data(), infos_.at(index), context_);
+}
+
+TensorView ParameterSet::grad(std::size_t index) const {
+    return view_of(grads_.data(), infos_.at(index), context_);
+}
+
+void ParameterSet::zero_grads() {
+    context_.ops().zero(grads_.data(), numel_);
+    for (TouchedRows& touched : touched_) touched.rows.clear();
+}
+
+}  // namespace carousel

@@ -1,0 +1,152 @@
+#include "carousel/optimizer.hpp"
+
+#include <cmath>
+
+#include "carousel/error.hpp"
+#include "src/backend/ops.hpp"
+
+namespace carousel {
+
+const char* optimizer_name(OptimizerKind kind) noexcept {
+    switch (kind) {
+        case OptimizerKind::kSgd:
+            return "sgd";
+        case OptimizerKind::kRmsprop:
+            return "rmsprop";
+        case OptimizerKind::kAdam:
+            return "adam";
+        case OptimizerKind::kAdamW:
+            return "adamw";
+    }
+    return "?";
+}
+
+OptimizerKind optimizer_parse(const std::string& text) {
+    for (const OptimizerKind kind : {OptimizerKind::kSgd, OptimizerKind::kRmsprop,
+                                     OptimizerKind::kAdam, OptimizerKind::kAdamW}) {
+        if (text == optimizer_name(kind)) return kind;
+    }
+    throw Error(ErrorCode::kInvalidArgument,
+                "optimizer '" + text + "' is unknown; use sgd, rmsprop, adam or adamw");
+}
+
+namespace {
+
+void check_range(const char* name, double value, double low, double high) {
+    if (value >= low && value < high) return;
+    throw Error(ErrorCode::kInvalidArgument,
+                std::string("the optimizer's ") + name + " is " + std::to_string(value) +
+                    "; it must lie in [" + std::to_string(low) + ", " + std::to_string(high) + ")");
+}
+
+void check(const OptimizerOptions& options) {
+    check_range("momentum", options.momentum, 0.0, 1.0);
+    check_range("alpha", options.alpha, 0.0, 1.0);
+    check_range("beta1", options.beta1, 0.0, 1.0);
+    check_range("beta2", options.beta2, 0.0, 1.0);
+    check_range("eps", options.eps, 0.0, HUGE_VAL);
+    check_range("weight_decay", options.weight_decay, 0.0, HUGE_VAL);
+    check_range("clip_value", options.clip_value, 0.0, HUGE_VAL);
+}
+
+UpdateRule rule_of(const OptimizerOptions& options) {
+    const bool momentum = options.momentum > 0.0;
+    switch (options.kind) {
+        case OptimizerKind::kSgd:
+            return momentum ? UpdateRule::kSgdMomentum : UpdateRule::kSgd;
+        case OptimizerKind::kRmsprop:
+            return momentum ? UpdateRule::kRmspropMomentum : UpdateRule::kRmsprop;
+        case OptimizerKind::kAdam:
+            return UpdateRule::kAdam;
+        case OptimizerKind::kAdamW:
+            return UpdateRule::kAdamW;
+    }
+    return UpdateRule::kSgd;
+}
+
+/// Names of the state buffers, as torch.optim has them.
+std::vector<const char*> slot_names(UpdateRule rule) {
+    switch (rule) {
+        case UpdateRule::kSgd:
+            return {};
+        case UpdateRule::kSgdMomentum:
+            return {"momentum_buffer"};
+        case UpdateRule::kRmsprop:
+            return {"square_avg"};
+        case UpdateRule::kRmspropMomentum:
+            return {"square_avg", "momentum_buffer"};
+        case UpdateRule::kAdam:
+        case UpdateRule::kAdamW:
+            return {"exp_avg", "exp_avg_sq"};
+    }
+    return {};
+}
+
+}  // namespace
+
+Optimizer::Optimizer(ParameterSet& params, GradClip& clip, const OptimizerOptions& options)
+    : params_(&params), clip_(&clip), options_(options) {
+    check(options);
+    const std::size_t bytes =
+        static_cast<std::size_t>(params.numel()) * dtype_bytes(params.context().dtype());
+    for (std::size_t slot = 0; slot < slot_names(rule_of(options)).size(); ++slot) {
+        slots_[slot] = Buffer(bytes, params.context().device(), "optimiser state");
+        slots_[slot].zero();
+    }
+}
+
+void Optimizer::step(double lr) {
+    OptimizerStepArgs args;
+    args.numel = params_->numel();
+    args.control = clip_->control();
+    UpdateArgs& update = args.update;
+    update.rule = rule_of(options_);
+    update.value = params_->flat_values();
+    update.grad = params_->flat_grads();
+    update.slot0 = slots_[0].data();
+    update.slot1 = slots_[1].data();
+    update.lr = lr;
+    update.clip_value = options_.clip_value;
+    update.weight_decay = options_.weight_decay;
+    update.momentum = options_.momentum;
+    update.alpha = options_.alpha;
+    update.beta1 = options_.beta1;
+    update.beta2 = options_.beta2;
+    update.eps = options_.eps;
+    const auto& touched = params_->touched_rows();
+    if (update.rule == UpdateRule::kSgd && options_.weight_decay == 0.0 && touched.size() == 1) {
+        // A row without gradient does not move: only the touched ones are visited.
+        const ParameterInfo& table = params_->infos()[touched.front().parameter];
+        args.row_begin = table.offset;
+        args.row_numel = table.numel;
+        args.row_set.row_size = touched.front().row_size;
+        args.row_set.rows = touched.front().rows.data();
+        args.row_set.num_rows = static_cast<std::int64_t>(touched.front().rows.size());
+    }
+    params_->context().ops().optimizer_step(args);
+}
+
+std::vector<Optimizer::StateTensor> Optimizer::state() const {
+    std::vector<StateTensor> tensors;
+    const std::size_t element = dtype_bytes(params_->context().dtype());
+    const std::vector<const char*> names = slot_names(rule_of(options_));
+    for (std::size_t slot = 0; slot < names.size(); ++slot) {
+        for (std::size_t i = 0; i < params_->infos().size(); ++i) {
+            const ParameterInfo& info = params_->infos()[i];
+            StateTensor tensor;
+            tensor.name = std::string(names[slot]) + "." + info.name;
+            tensor.shape = info.shape;
+            tensor.view = params_->value(i);
+            tensor.view.data =
+                slots_[slot].as<std::byte>() + static_cast<std::size_t>(info.offset) * element;
+            tensors.push_back(std::move(tensor));
+        }
+    }
+    return tensors;
+}
+
+std::int64_t Optimizer::applied_steps() const { return clip_->control()->applied_steps; }
+
+void Optimizer::set_applied_steps(std::int64_t steps) { clip_->control()->applied_steps = steps; }
+
+}  // namespace carousel

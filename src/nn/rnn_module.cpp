@@ -1,0 +1,103 @@
+#include <utility>
+
+#include "carousel/error.hpp"
+#include "carousel/module.hpp"
+
+namespace carousel {
+
+namespace {
+
+std::vector<ParameterInfo> prefixed_layout(const std::string& name, const RnnSpec& spec) {
+    std::vector<ParameterInfo> group;
+    for (const RnnParamInfo& info : param_layout(spec)) {
+        ParameterInfo parameter;
+        parameter.name = name + "." + info.name;
+        parameter.shape.assign(info.shape, info.shape + info.ndim);
+        group.push_back(std::move(parameter));
+    }
+    return group;
+}
+
+RnnSpec with_dtype(RnnSpec spec, DType dtype) {
+    spec.dtype = dtype;
+    return spec;
+}
+
+}  // namespace
+
+Rnn::Rnn(ParameterSet& params, const std::string& name, const RnnSpec& spec, std::int64_t seq_len,
+         std::int64_t batch_size)
+    : params_(&params), spec_(with_dtype(spec, params.context().dtype())) {
+    validate(spec_);
+    first_ = params.add(prefixed_layout(name, spec_));
+    RnnPlanOptions options;
+    options.seq_len = seq_len;
+    options.batch_size = batch_size;
+    options.training = true;
+    options.device = params.context().device();
+    options.pool = params.context().pool();
+    plan_ = RnnPlan::create(spec_, options);
+    workspace_ =
+        Buffer(plan_.workspace_bytes(), options.device, "workspace of the recurrent layer");
+}
+
+void Rnn::bind() {
+    if (!weights_.layers.empty()) return;
+    weights_ = params_from_flat(spec_, params_->value(first_).data, params_->context().device());
+    grads_ = grads_from_flat(spec_, params_->grad(first_).data, params_->context().device());
+}
+
+RnnParams Rnn::weights() const {
+    return params_from_flat(spec_, params_->value(first_).data, params_->context().device());
+}
+
+void Rnn::forward_training(RnnForwardArgs args, std::size_t chunk) {
+    bind();
+    while (reserves_.size() <= chunk) {
+        reserves_.emplace_back(plan_.reserve_bytes(), params_->context().device(),
+                               "reserve of the recurrent layer");
+    }
+    args.params = &weights_;
+    args.workspace = workspace_.data();
+    args.workspace_bytes = workspace_.bytes();
+    args.reserve = reserves_[chunk].data();
+    args.reserve_bytes = reserves_[chunk].bytes();
+    carousel::forward_training(plan_, args);
+}
+
+void Rnn::forward_inference(RnnForwardArgs args) {
+    bind();
+    args.params = &weights_;
+    args.workspace = workspace_.data();
+    args.workspace_bytes = workspace_.bytes();
+    carousel::forward_inference(plan_, args);
+}
+
+void Rnn::backward(RnnBackwardArgs args, std::size_t chunk) {
+    bind();
+    if (chunk >= reserves_.size()) {
+        throw Error(ErrorCode::kInvalidArgument, "backward of chunk " + std::to_string(chunk) +
+                                                     ", which forward_training never ran");
+    }
+    args.params = &weights_;
+    args.grads = &grads_;
+    args.workspace = workspace_.data();
+    args.workspace_bytes = workspace_.bytes();
+    args.reserve = reserves_[chunk].data();
+    args.reserve_bytes = reserves_[chunk].bytes();
+    carousel::backward(plan_, args);
+}
+
+std::size_t Rnn::h_bytes() const noexcept {
+    return static_cast<std::size_t>(spec_.num_states() * plan_.options().batch_size *
+                                    spec_.output_size()) *
+           dtype_bytes(spec_.dtype);
+}
+
+std::size_t Rnn::c_bytes() const noexcept {
+    return static_cast<std::size_t>(spec_.num_states() * plan_.options().batch_size *
+                                    spec_.hidden_size) *
+           dtype_bytes(spec_.dtype);
+}
+
+}  // namespace carousel
