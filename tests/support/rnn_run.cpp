@@ -193,6 +193,14 @@ void RnnRun::backward() {
     carousel::backward(plan, backward_args);
 }
 
+NamedTensors RnnRun::training_and_backward() {
+    training();
+    NamedTensors results = forward_results();
+    backward();
+    results.merge(backward_results());
+    return results;
+}
+
 NamedTensors RnnRun::forward_results() const {
     NamedTensors r;
     put(r, "y", y.get());
@@ -241,6 +249,15 @@ NamedTensors named_forward(const reference::Forward& fwd) {
 }
 
 }  // namespace
+
+RnnData make_rnn_data_with_dropout(const ShapeLine& line) {
+    RnnData data = make_rnn_data(line);
+    if (line.spec.dropout > 0.0) {
+        data.problem.dropout = observe_dropout(line.spec, line.seq_len, line.batch_size,
+                                               data.dropout_seed, data.dropout_step);
+    }
+    return data;
+}
 
 NamedTensors reference_forward(const RnnData& data, bool training) {
     reference::Problem problem = data.problem;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,8 @@ public:
     void inference();
     void training();
     void backward();
+    /// training() and backward(); the results of both.
+    NamedTensors training_and_backward();
     /// Makes another plan for the same tensors, with fresh workspace and reserve.
     void replan(const RnnPlanOptions& options);
 
@@ -64,6 +67,9 @@ private:
 NamedTensors reference_forward(const RnnData& data, bool training);
 /// Forward (training) and backward results together.
 NamedTensors reference_all(const RnnData& data);
+
+/// make_rnn_data, with the dropout multipliers that the library will use filled in.
+RnnData make_rnn_data_with_dropout(const ShapeLine& line);
 
 /// "weight_ih_l0_reverse" for ("weight_ih", state 1 of D = 2).
 std::string param_name(const char* kind, std::int64_t state, std::int64_t num_directions);
