@@ -22,7 +22,8 @@ struct ScheduleOptions {
     double threshold = 1e-4;      ///< plateau: relative improvement that counts
 };
 
-/// Parses "constant", "step[:GAMMA]", "cosine[:WARMUP]", "plateau[:GAMMA[,PATIENCE]]".
+/// Parses "constant", "step[:GAMMA[,HOLD]]", "cosine[:WARMUP[,MINIMUM]]",
+/// "plateau[:GAMMA[,PATIENCE]]"; to_string writes what it reads.
 CAROUSEL_API ScheduleOptions schedule_parse(const std::string& text);
 CAROUSEL_API std::string to_string(const ScheduleOptions& options);
 

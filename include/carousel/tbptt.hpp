@@ -30,7 +30,7 @@ struct TbpttOptions {
     std::int64_t k1 = 0;     ///< fixed; 0 = seq_len
     std::int64_t k2 = 0;     ///< fixed; 0 = k1
     std::int64_t mean = 0;   ///< random: mean segment length in steps
-    std::int64_t chunk = 0;  ///< random: 0 = chosen: the divisor-like step near mean / 8, 1..16
+    std::int64_t chunk = 0;  ///< random: 0 = mean / 8, at least 1, at most 16
 };
 
 /// Parses "K1,K2" or "random:MEAN". InvalidArgument says which rule is broken (1 <= k1 <= k2).

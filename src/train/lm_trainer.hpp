@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "carousel/grad_clip.hpp"
+#include "carousel/optimizer.hpp"
+#include "carousel/schedule.hpp"
+#include "src/data/batcher.hpp"
+#include "src/train/lm_model.hpp"
+
+namespace carousel::train {
+
+/// Trains a language model: one call is one optimiser update. Everything random is a function of the
+/// seed and of the number of the step, so a trainer set to a saved state continues bit for bit.
+/// Nothing is allocated in a step once every window size has been seen.
+class LmTrainer {
+public:
+    explicit LmTrainer(const LmConfig& config, std::shared_ptr<ThreadPool> pool = nullptr);
+
+    struct StepResult {
+        double loss_sum = 0.0;    ///< nats, over the tokens of this update
+        std::int64_t tokens = 0;  ///< unmasked
+        std::int64_t steps = 0;   ///< time steps consumed
+        double lr = 0.0;
+        double grad_norm = 0.0;  ///< before clipping
+        bool skipped = false;    ///< the gradient was not finite: nothing changed
+        double loss() const noexcept {
+            return tokens > 0 ? loss_sum / static_cast<double>(tokens) : 0.0;
+        }
+    };
+
+    /// One update from one window tokens, targets [seq_len, N] (targets may hold kIgnoreTarget),
+    /// continuing the carried state unless `reset_state`. seq_len up to the configured one.
+    StepResult step(const std::int32_t* tokens, const std::int32_t* targets, std::int64_t seq_len,
+                    bool reset_state);
+
+    /// One update from a batcher, by the configured truncation. Random truncation and k2 > k1 need
+    /// sequential batches: InvalidArgument otherwise.
+    StepResult step(data::Batcher& batcher);
+
+    struct Evaluation {
+        double loss_sum = 0.0;
+        std::int64_t tokens = 0;
+        double loss() const noexcept {
+            return tokens > 0 ? loss_sum / static_cast<double>(tokens) : 0.0;
+        }
+    };
+    /// Scores tokens with fresh state in parallel streams, state carried; what does not fill the
+    /// streams evenly is left out. Changes no training state.
+    Evaluation evaluate(const std::int32_t* tokens, std::int64_t num_tokens);
+
+    const LmConfig& config() const noexcept { return model_.config(); }
+    LmModel& model() noexcept { return model_; }
+    const LmModel& model() const noexcept { return model_; }
+    Optimizer& optimizer() noexcept { return optimizer_; }
+    Schedule& schedule() noexcept { return schedule_; }
+    LmState& state() noexcept { return state_; }
+    std::int64_t steps_done() const noexcept { return step_; }
+    void set_steps_done(std::int64_t step) noexcept { step_ = step; }
+
+    /// The longest chunk that a configuration ever runs.
+    static std::int64_t max_chunk_steps(const LmConfig& config);
+
+private:
+    /// Chunks into which one batcher step was cut.
+    struct Window {
+        std::vector<LmModel::Chunk> chunks;
+        std::size_t keep_after = 0;
+        std::int64_t new_steps = 0;
+        bool reset_state = false;
+        double mean_steps =
+            0.0;  ///< what kTokens divides by instead of the window's own length; 0 = own
+    };
+    void read_window(data::Batcher& batcher, Window& window);
+    void read_history_window(data::SequentialBatcher& batcher, Window& window);
+    void read_random_segment(data::Batcher& batcher, Window& window);
+    StepResult run(const Window& window);
+
+    TbpttOptions tbptt_;
+    LmModel model_;
+    GradClip clip_;
+    Optimizer optimizer_;
+    Schedule schedule_;
+    LmState state_;
+    std::int64_t step_ = 0;
+    std::vector<std::int32_t> tokens_, targets_;
+    Window window_;
+};
+
+}  // namespace carousel::train
