@@ -1,0 +1,160 @@
+#include "src/cli/common.hpp"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+namespace carousel::cli {
+
+namespace {
+
+volatile sig_atomic_t g_interrupted = 0;
+
+void note_interrupt(int) {
+    if (g_interrupted != 0) ::_exit(kExitInterrupted);
+    g_interrupted = 1;
+}
+
+[[noreturn]] void fail_output(int error_number) {
+    if (error_number == EPIPE) throw ReaderGone{};
+    throw Error(ErrorCode::kIo, std::string("cannot write to the standard output: ") +
+                                    std::strerror(error_number) + ".");
+}
+
+// The texts of flags that several commands have, so that a flag means the same everywhere.
+constexpr const char* kDeviceText = "Device to run on: cpu, cuda, cuda:<index>, or auto (the best)";
+constexpr const char* kThreadsText = "CPU threads; 0 = chosen from the cores and the work";
+constexpr const char* kDTypeText = "Type of tensors and arithmetic: f32, f64, tf32, bf16, f16";
+constexpr const char* kSeedText = "Seed of all random numbers";
+constexpr const char* kJsonText = "Machine-readable output: one JSON object per line";
+constexpr const char* kCellText = "Cell: lstm, gru, gru_reset_before, rnn_tanh, rnn_relu";
+constexpr const char* kHiddenText = "Hidden size [units per layer]";
+constexpr const char* kLayersText = "Stacked recurrent layers [count]";
+constexpr const char* kBatchText = "Batch size [sequences]";
+constexpr const char* kSeqLenText = "Sequence length [time steps]";
+
+template <class T>
+CLI::Option* flag(CLI::App& app, const char* name, T& value, const char* text) {
+    return app.add_option(name, value, text)->capture_default_str();
+}
+
+template <class T>
+CLI::Option* flag(CLI::App& app, const char* name, std::vector<T>& values, const char* text) {
+    return app.add_option(name, values, std::string(text) + "; a list a,b,... tries each")
+        ->delimiter(',')
+        ->capture_default_str();
+}
+
+}  // namespace
+
+void print(std::string_view text) {
+    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) fail_output(errno);
+}
+
+void flush_output() {
+    if (std::fflush(stdout) != 0) fail_output(errno);
+}
+
+void print_line(std::string_view text) {
+    print(text);
+    print("\n");
+    flush_output();
+}
+
+void note(std::string_view text) {
+    const std::string line = std::string(text) + "\n";
+    std::fwrite(line.data(), 1, line.size(), stderr);
+}
+
+void catch_interrupts() {
+    struct sigaction action {};
+    action.sa_handler = note_interrupt;
+    sigemptyset(&action.sa_mask);
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGINT, &action, nullptr);
+    sigaction(SIGTERM, &action, nullptr);
+}
+
+bool interrupted() noexcept { return g_interrupted != 0; }
+
+CLI::Option* flag_device(CLI::App& app, std::string& device) {
+    return flag(app, "--device", device, kDeviceText);
+}
+CLI::Option* flag_threads(CLI::App& app, int& threads) {
+    return flag(app, "--threads", threads, kThreadsText)->check(CLI::Range(0, 4096));
+}
+CLI::Option* flag_dtype(CLI::App& app, std::string& dtype) {
+    return flag(app, "--dtype", dtype, kDTypeText);
+}
+CLI::Option* flag_seed(CLI::App& app, std::uint64_t& seed) {
+    return flag(app, "--seed", seed, kSeedText);
+}
+CLI::Option* flag_json(CLI::App& app, bool& json) {
+    return app.add_flag("--json", json, kJsonText);
+}
+CLI::Option* flag_cell(CLI::App& app, std::string& cell) {
+    return flag(app, "--cell", cell, kCellText);
+}
+CLI::Option* flag_hidden(CLI::App& app, std::int64_t& hidden) {
+    return flag(app, "--hidden", hidden, kHiddenText)->check(CLI::PositiveNumber);
+}
+CLI::Option* flag_layers(CLI::App& app, std::int64_t& layers) {
+    return flag(app, "--layers", layers, kLayersText)->check(CLI::PositiveNumber);
+}
+CLI::Option* flag_batch(CLI::App& app, std::int64_t& batch) {
+    return flag(app, "--batch", batch, kBatchText)->check(CLI::PositiveNumber);
+}
+CLI::Option* flag_seq_len(CLI::App& app, std::int64_t& seq_len) {
+    return flag(app, "--seq-len", seq_len, kSeqLenText)->check(CLI::PositiveNumber);
+}
+
+CLI::Option* flag_threads(CLI::App& app, std::vector<int>& threads) {
+    return flag(app, "--threads", threads, kThreadsText)->check(CLI::Range(0, 4096));
+}
+CLI::Option* flag_dtype(CLI::App& app, std::vector<std::string>& dtype) {
+    return flag(app, "--dtype", dtype, kDTypeText);
+}
+CLI::Option* flag_cell(CLI::App& app, std::vector<std::string>& cell) {
+    return flag(app, "--cell", cell, kCellText);
+}
+CLI::Option* flag_hidden(CLI::App& app, std::vector<std::int64_t>& hidden) {
+    return flag(app, "--hidden", hidden, kHiddenText)->check(CLI::PositiveNumber);
+}
+CLI::Option* flag_layers(CLI::App& app, std::vector<std::int64_t>& layers) {
+    return flag(app, "--layers", layers, kLayersText)->check(CLI::PositiveNumber);
+}
+CLI::Option* flag_batch(CLI::App& app, std::vector<std::int64_t>& batch) {
+    return flag(app, "--batch", batch, kBatchText)->check(CLI::PositiveNumber);
+}
+CLI::Option* flag_seq_len(CLI::App& app, std::vector<std::int64_t>& seq_len) {
+    return flag(app, "--seq-len", seq_len, kSeqLenText)->check(CLI::PositiveNumber);
+}
+
+Device resolve_device(const std::string& text) {
+    const Device device = Device::parse(text);
+    std::string why;
+    if (!device_usable(device, &why)) {
+        throw Error(ErrorCode::kUnsupported, "--device " + text + " cannot be used here: " + why);
+    }
+    return device;
+}
+
+std::string bytes_text(std::uint64_t bytes) {
+    constexpr std::array<const char*, 5> kUnits{"KiB", "MiB", "GiB", "TiB", "PiB"};
+    if (bytes < 1024) return std::to_string(bytes) + " B";
+    double value = static_cast<double>(bytes) / 1024.0;
+    std::size_t unit = 0;
+    while (value >= 1024.0 && unit + 1 < kUnits.size()) {
+        value /= 1024.0;
+        ++unit;
+    }
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "%.1f %s", value, kUnits[unit]);
+    return text.data();
+}
+
+}  // namespace carousel::cli
