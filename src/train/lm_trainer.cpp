@@ -172,22 +172,23 @@ LmTrainer::StepResult LmTrainer::run(const Window& window) {
     return result;
 }
 
-LmTrainer::Evaluation LmTrainer::evaluate(const std::int32_t* tokens, std::int64_t num_tokens) {
+Evaluation evaluate(LmModel& model, const std::int32_t* tokens, std::int64_t num_tokens,
+                    std::int64_t max_streams) {
     Evaluation evaluation;
     if (num_tokens < 2) return evaluation;
     // Few streams lose little context at their starts; many are quicker.
-    const std::int64_t steps = model_.max_steps();
-    const std::int64_t streams =
-        std::clamp<std::int64_t>((num_tokens - 1) / (8 * steps), 1, model_.batch_size());
+    const std::int64_t steps = model.max_steps();
+    const std::int64_t streams = std::clamp<std::int64_t>(
+        (num_tokens - 1) / (8 * steps), 1, std::min(max_streams, model.batch_size()));
     data::SequentialBatcher batcher(tokens, num_tokens, streams, steps);
     const auto room = static_cast<std::size_t>(steps * streams);
     std::vector<std::int32_t> inputs(room), targets(room);
-    LmState state(config(), streams);
+    LmState state(model.config(), streams);
     while (batcher.cursor().epoch == 0) {
         bool reset = false;
         const std::int64_t t = batcher.next(steps, inputs.data(), targets.data(), &reset);
         const LmModel::Result loss =
-            model_.evaluate({inputs.data(), targets.data(), t}, streams, state);
+            model.evaluate({inputs.data(), targets.data(), t}, streams, state);
         evaluation.loss_sum += loss.loss_sum;
         evaluation.tokens += loss.count;
     }

@@ -12,6 +12,21 @@
 
 namespace carousel::train {
 
+/// Loss of a model on a text.
+struct Evaluation {
+    double loss_sum = 0.0;  ///< nats
+    std::int64_t tokens = 0;
+    double loss() const noexcept {
+        return tokens > 0 ? loss_sum / static_cast<double>(tokens) : 0.0;
+    }
+};
+/// Scores tokens from fresh state, carried along, in up to `max_streams` parallel streams (at most
+/// the model's batch size; fewer for a short text, whose starts without context would weigh more).
+/// What does not fill the streams evenly is left out. Changes no training state. With one stream
+/// every token but the first is scored.
+Evaluation evaluate(LmModel& model, const std::int32_t* tokens, std::int64_t num_tokens,
+                    std::int64_t max_streams);
+
 /// Trains a language model: one call is one optimiser update. Everything random is a function of the
 /// seed and of the number of the step, so a trainer set to a saved state continues bit for bit.
 /// Nothing is allocated in a step once every window size has been seen.
@@ -39,17 +54,6 @@ public:
     /// One update from a batcher, by the configured truncation. Random truncation and k2 > k1 need
     /// sequential batches: InvalidArgument otherwise.
     StepResult step(data::Batcher& batcher);
-
-    struct Evaluation {
-        double loss_sum = 0.0;
-        std::int64_t tokens = 0;
-        double loss() const noexcept {
-            return tokens > 0 ? loss_sum / static_cast<double>(tokens) : 0.0;
-        }
-    };
-    /// Scores tokens with fresh state in parallel streams, state carried; what does not fill the
-    /// streams evenly is left out. Changes no training state.
-    Evaluation evaluate(const std::int32_t* tokens, std::int64_t num_tokens);
 
     const LmConfig& config() const noexcept { return model_.config(); }
     LmModel& model() noexcept { return model_; }

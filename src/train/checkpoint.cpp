@@ -1,0 +1,282 @@
+#include "src/train/checkpoint.hpp"
+
+#include <fcntl.h>
+#include <stdio.h>
+
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <vector>
+
+#include "carousel/error.hpp"
+#include "src/io/file.hpp"
+#include "src/io/safetensors.hpp"
+
+namespace carousel::train {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kModelFile = "/model.safetensors";
+constexpr const char* kStateFile = "/state.safetensors";
+constexpr const char* kFormat = "carousel language model";
+
+[[noreturn]] void refuse(const std::string& sentence) { throw Error(ErrorCode::kIo, sentence); }
+
+/// Scalars of a run, as tensors of state.safetensors.
+struct Scalars {
+    std::int64_t cursor[2] = {0, 0};
+    std::int64_t steps = 0, applied_steps = 0;
+    std::int64_t seed = 0;  ///< the bits of the u64
+    std::int64_t schedule[3] = {0, 0, 0};
+    double schedule_best = 0.0;
+    std::int64_t best[2] = {0, 0};
+    double best_loss = 0.0;
+
+    /// Calls f(name, dtype, count, pointer) for each.
+    template <class F>
+    void each(F&& f) {
+        f("cursor", DType::kI64, std::int64_t{2}, static_cast<void*>(cursor));
+        f("steps", DType::kI64, std::int64_t{1}, static_cast<void*>(&steps));
+        f("applied_steps", DType::kI64, std::int64_t{1}, static_cast<void*>(&applied_steps));
+        f("random_key", DType::kI64, std::int64_t{1}, static_cast<void*>(&seed));
+        f("schedule", DType::kI64, std::int64_t{3}, static_cast<void*>(schedule));
+        f("schedule_best_loss", DType::kF64, std::int64_t{1}, static_cast<void*>(&schedule_best));
+        f("best", DType::kI64, std::int64_t{2}, static_cast<void*>(best));
+        f("best_loss", DType::kF64, std::int64_t{1}, static_cast<void*>(&best_loss));
+    }
+};
+
+/// Tensors of a trainer's state whose memory is the trainer's own.
+struct StateView {
+    std::string name;
+    std::vector<std::int64_t> shape;
+    DType dtype;
+    void* data;
+};
+
+std::vector<StateView> state_views(LmTrainer& trainer) {
+    std::vector<StateView> views;
+    for (const Optimizer::StateTensor& tensor : trainer.optimizer().state()) {
+        views.push_back(
+            {"optimizer." + tensor.name, tensor.shape, tensor.view.dtype, tensor.view.data});
+    }
+    const LmConfig& config = trainer.config();
+    const std::vector<std::int64_t> shape = {config.num_layers, config.batch_size,
+                                             config.hidden_size};
+    views.push_back({"carried.h", shape, config.dtype, trainer.state().h.data()});
+    if (trainer.state().c.data() != nullptr) {
+        views.push_back({"carried.c", shape, config.dtype, trainer.state().c.data()});
+    }
+    return views;
+}
+
+void write_model(const std::string& path, const LmModel& model,
+                 const data::Vocabulary& vocabulary) {
+    std::vector<io::TensorToWrite> tensors;
+    const ParameterSet& params = model.params();
+    for (std::size_t i = 0; i < params.infos().size(); ++i) {
+        const ParameterInfo& info = params.infos()[i];
+        tensors.emplace_back(info.name, model.config().dtype, info.shape, params.value(i).data);
+    }
+    io::write_safetensors(path, std::move(tensors),
+                          {{"format", kFormat},
+                           {"cell", cell_name(model.config().cell)},
+                           {"vocabulary", vocabulary.to_utf8()}});
+}
+
+void write_state(const std::string& path, LmTrainer& trainer, const RunProgress& progress) {
+    const Schedule::State& schedule = trainer.schedule().state();
+    Scalars scalars;
+    scalars.cursor[0] = progress.cursor.epoch;
+    scalars.cursor[1] = progress.cursor.position;
+    scalars.steps = trainer.steps_done();
+    scalars.applied_steps = trainer.optimizer().applied_steps();
+    scalars.seed = std::bit_cast<std::int64_t>(trainer.config().seed);
+    scalars.schedule[0] = schedule.bad_evaluations;
+    scalars.schedule[1] = schedule.cuts;
+    scalars.schedule[2] = schedule.has_best ? 1 : 0;
+    scalars.schedule_best = schedule.best_loss;
+    scalars.best[0] = progress.has_best ? 1 : 0;
+    scalars.best[1] = progress.best_step;
+    scalars.best_loss = progress.best_loss;
+    std::vector<io::TensorToWrite> tensors;
+    scalars.each([&](const char* name, DType dtype, std::int64_t count, void* data) {
+        tensors.emplace_back(name, dtype, std::vector<std::int64_t>{count}, data);
+    });
+    for (const StateView& view : state_views(trainer)) {
+        tensors.emplace_back(view.name, view.dtype, view.shape, view.data);
+    }
+    io::write_safetensors(path, std::move(tensors));
+}
+
+/// Puts folder `fresh` in the place of `folder`, whose old content is removed.
+void exchange_folders(const std::string& fresh, const std::string& folder) {
+    if (!fs::exists(folder)) {
+        fs::rename(fresh, folder);
+        return;
+    }
+    if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, folder.c_str(), RENAME_EXCHANGE) == 0) {
+        fs::remove_all(fresh);
+        return;
+    }
+    if (errno != EINVAL && errno != ENOSYS) {
+        refuse("cannot put '" + fresh + "' in the place of '" + folder +
+               "': " + std::generic_category().message(errno));
+    }
+    // A file system without the exchange: load_checkpoint knows this name.
+    const std::string old = folder + ".old";
+    fs::remove_all(old);
+    fs::rename(folder, old);
+    fs::rename(fresh, folder);
+    fs::remove_all(old);
+}
+
+void check_shape(const io::StoredTensor& tensor, const std::vector<std::int64_t>& shape,
+                 const std::string& path) {
+    if (tensor.shape == shape) return;
+    std::string expected;
+    for (const std::int64_t size : shape) {
+        expected += (expected.empty() ? "" : ",") + std::to_string(size);
+    }
+    refuse("'" + path + "': tensor '" + tensor.name + "' is " + tensor.shape_text() +
+           ", expected [" + expected + "]; the file is not of this model");
+}
+
+void read_tensor(const io::SafetensorsFile& file, const std::string& name,
+                 const std::vector<std::int64_t>& shape, DType dtype, void* out) {
+    const io::StoredTensor& tensor = file.get(name);
+    check_shape(tensor, shape, file.path());
+    io::convert_to(tensor, dtype, out, file.path());
+}
+
+void read_weights(const io::SafetensorsFile& file, ParameterSet& params) {
+    for (std::size_t i = 0; i < params.infos().size(); ++i) {
+        const ParameterInfo& info = params.infos()[i];
+        read_tensor(file, info.name, info.shape, params.context().dtype(), params.value(i).data);
+    }
+}
+
+}  // namespace
+
+void save_checkpoint(const std::string& run, const std::string& which, LmTrainer& trainer,
+                     const data::Vocabulary& vocabulary, const RunProgress& progress) {
+    const std::string folder = run + "/" + which, fresh = folder + ".new";
+    try {
+        fs::remove_all(fresh);
+        io::make_folder(fresh);
+        write_model(fresh + kModelFile, trainer.model(), vocabulary);
+        write_state(fresh + kStateFile, trainer, progress);
+        exchange_folders(fresh, folder);
+    } catch (const std::exception& error) {
+        std::error_code ignored;
+        fs::remove_all(fresh, ignored);
+        const std::string kept = fs::exists(folder, ignored)
+                                     ? "; the checkpoint saved before is still in '" + folder + "'"
+                                     : "";
+        refuse("the checkpoint of step " + std::to_string(trainer.steps_done()) +
+               " could not be saved: " + error.what() + kept);
+    }
+}
+
+RunProgress load_checkpoint(const std::string& run, LmTrainer& trainer) {
+    std::string folder = run + "/last";
+    if (!fs::exists(folder) && fs::exists(folder + ".old")) folder += ".old";
+    const io::SafetensorsFile model = io::SafetensorsFile::open(folder + kModelFile);
+    const io::SafetensorsFile state = io::SafetensorsFile::open(folder + kStateFile);
+    read_weights(model, trainer.model().params());
+    for (const StateView& view : state_views(trainer)) {
+        read_tensor(state, view.name, view.shape, view.dtype, view.data);
+    }
+    Scalars scalars;
+    scalars.each([&](const char* name, DType dtype, std::int64_t count, void* data) {
+        read_tensor(state, name, {count}, dtype, data);
+    });
+    if (std::bit_cast<std::uint64_t>(scalars.seed) != trainer.config().seed) {
+        refuse("'" + state.path() + "' was made with another seed than the run's config.json says");
+    }
+    trainer.set_steps_done(scalars.steps);
+    trainer.optimizer().set_applied_steps(scalars.applied_steps);
+    Schedule::State schedule;
+    schedule.bad_evaluations = scalars.schedule[0];
+    schedule.cuts = scalars.schedule[1];
+    schedule.has_best = scalars.schedule[2] != 0;
+    schedule.best_loss = scalars.schedule_best;
+    trainer.schedule().set_state(schedule);
+    RunProgress progress;
+    progress.cursor.epoch = scalars.cursor[0];
+    progress.cursor.position = scalars.cursor[1];
+    progress.has_best = scalars.best[0] != 0;
+    progress.best_step = scalars.best[1];
+    progress.best_loss = scalars.best_loss;
+    return progress;
+}
+
+std::string checkpoint_folder(const std::string& run) {
+    for (const char* which : {"/best", "/last", "/last.old"}) {
+        if (fs::exists(run + which + kModelFile)) return run + which;
+    }
+    refuse("'" + run + "' holds no trained model: there is neither best" + kModelFile +
+           " nor last" + kModelFile + "; name the folder that `carousel train --out` wrote");
+}
+
+ModelFile read_model_file(const std::string& folder) {
+    const io::SafetensorsFile file =
+        io::SafetensorsFile::open(folder + kModelFile, io::SafetensorsFile::Content::kHeader);
+    const auto& metadata = file.metadata();
+    const auto text = [&](const char* key) {
+        const auto found = metadata.find(key);
+        if (found != metadata.end()) return found->second;
+        refuse("'" + file.path() + "' has no '" + key +
+               "' in its metadata; it is not a model that `carousel train` saved");
+    };
+    if (text("format") != kFormat) {
+        refuse("'" + file.path() + "' is not a language model of `carousel train`");
+    }
+    ModelFile model;
+    LmConfig& config = model.config;
+    try {
+        config.cell = cell_parse(text("cell"));
+    } catch (const Error& error) {
+        refuse("'" + file.path() + "': " + error.what());
+    }
+    model.vocabulary = data::Vocabulary::from_utf8(text("vocabulary"), "'" + file.path() + "'");
+    config.vocab_size = model.vocabulary.size();
+    const auto matrix = [&](const std::string& name) -> const io::StoredTensor& {
+        const io::StoredTensor& tensor = file.get(name);
+        if (tensor.shape.size() == 2) return tensor;
+        refuse("'" + file.path() + "': tensor '" + name + "' is " + tensor.shape_text() +
+               ", expected a matrix");
+    };
+    const io::StoredTensor& recurrent = matrix("rnn.weight_hh_l0");
+    config.hidden_size = recurrent.shape[1];
+    config.dtype = recurrent.type == io::StoredType::kF64 ? DType::kF64 : DType::kF32;
+    config.embedding_size =
+        file.find("embedding.weight") != nullptr ? matrix("embedding.weight").shape[1] : 0;
+    config.num_layers = 0;
+    while (file.find("rnn.weight_ih_l" + std::to_string(config.num_layers)) != nullptr) {
+        ++config.num_layers;
+    }
+    check_shape(matrix("output.weight"), {config.vocab_size, config.hidden_size}, file.path());
+    return model;
+}
+
+std::unique_ptr<LmModel> load_model(const std::string& folder, const LmConfig& config,
+                                    std::int64_t max_steps, std::int64_t batch_size,
+                                    std::shared_ptr<ThreadPool> pool) {
+    auto model = std::make_unique<LmModel>(config, max_steps, batch_size, std::move(pool));
+    read_weights(io::SafetensorsFile::open(folder + kModelFile), model->params());
+    return model;
+}
+
+bool holds_run(const std::string& folder) {
+    for (const char* name : {"/config.json", "/last", "/best", "/last.old", "/metrics.jsonl"}) {
+        if (fs::exists(folder + name)) return true;
+    }
+    return false;
+}
+
+}  // namespace carousel::train
