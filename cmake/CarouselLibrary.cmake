@@ -47,9 +47,12 @@ target_link_libraries(carousel PRIVATE $<BUILD_INTERFACE:carousel_compile_option
                                        $<BUILD_INTERFACE:carousel_dependencies>)
 # Hidden visibility does not reach the standard library's templates nor static archives; the
 # version script does.
-target_link_options(
-    carousel PRIVATE "LINKER:--version-script=${PROJECT_SOURCE_DIR}/cmake/carousel.map"
-    $<$<NOT:$<BOOL:${CAROUSEL_SANITIZE}>>:LINKER:--no-undefined>)
+target_link_options(carousel PRIVATE
+                    "LINKER:--version-script=${PROJECT_SOURCE_DIR}/cmake/carousel.map")
+if(NOT CAROUSEL_SANITIZE)
+    # A sanitizer's runtime comes with the program.
+    target_link_options(carousel PRIVATE LINKER:--no-undefined)
+endif()
 
 foreach(target carousel carousel_static)
     if(CAROUSEL_CUDA_ENABLED)
@@ -70,6 +73,7 @@ foreach(target carousel carousel_static)
     endif()
 endforeach()
 
+include(EmbedText)
 function(carousel_add_tool)
     if(NOT CAROUSEL_TOOL_SOURCES)
         message(STATUS "src/cli is empty: no tool")
@@ -82,5 +86,6 @@ function(carousel_add_tool)
     target_compile_definitions(carousel_tool PRIVATE CAROUSEL_VERSION="${PROJECT_VERSION}"
                                CAROUSEL_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     target_link_libraries(carousel_tool PRIVATE carousel_static CLI11::CLI11)
+    carousel_embed_text(carousel_tool)
     install(TARGETS carousel_tool RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
