@@ -38,7 +38,10 @@ TEST(RnnLengths, OutputsAndInputGradientsBeyondTheEndAreZero) {
         const std::vector<double> dx = run.dx.get();
         std::size_t padded = 0;
         beyond_end(run, y.size(), [&](std::size_t e) { EXPECT_EQ(y[e], 0.0) << e; });
-        beyond_end(run, dx.size(), [&](std::size_t e) { EXPECT_EQ(dx[e], 0.0) << e, ++padded; });
+        beyond_end(run, dx.size(), [&](std::size_t e) {
+            EXPECT_EQ(dx[e], 0.0) << e;
+            ++padded;
+        });
         EXPECT_GT(padded, 0U);
         run.inference();
         beyond_end(run, y.size(), [&](std::size_t e) {

@@ -24,10 +24,11 @@ TEST(RnnReset, MarkAtTheStartIgnoresTheInitialState) {
         const NamedTensors first = run.training_and_backward();
         for (const HostTensor* gradient : {&run.dhx, &run.dcx}) {
             for (std::int64_t e = 0; gradient->defined() && e < gradient->numel(); ++e) {
+                const double value = gradient->element(e);
                 if (e / 5 % 3 == 1) {
-                    EXPECT_EQ(gradient->element(e), 0.0);
-                } else {
-                    EXPECT_NE(gradient->element(e), 0.0);
+                    EXPECT_EQ(value, 0.0);
+                } else if (std::string(cell) != "rnn_relu") {  // whose slope may be 0
+                    EXPECT_NE(value, 0.0);
                 }
             }
         }
