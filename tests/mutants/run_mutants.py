@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""Plants each fault of mutants.toml in a copy of the sources and checks that a named test sees it.
+
+Run:     python3 tests/mutants/run_mutants.py [--only NAME]... [--build DIR] [--jobs N] [--list]
+Exit:    0 if every mutant was killed; 1 if one survived, did not apply or did not compile, or if a
+         named test does not exist or fails on the unchanged sources; 2 on wrong usage.
+
+The sources are copied once and built once; each mutant changes one file, rebuilds what depends on it,
+runs its tests and puts the file back. ccache, when present, makes the way back cheap.
+"""
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+TEST_TIMEOUT_S = 300  # a mutant may loop for ever: that is a kill
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def load_mutants():
+    with open(HERE / "mutants.toml", "rb") as file:
+        mutants = tomllib.load(file)["mutant"]
+    names = [m["name"] for m in mutants]
+    if len(set(names)) != len(names):
+        sys.exit("mutants.toml: two mutants share a name")
+    for mutant in mutants:
+        for key in ("name", "kind", "file", "find", "replace", "tests"):
+            if key not in mutant:
+                sys.exit(f"mutants.toml: mutant {mutant.get('name')} lacks '{key}'")
+    return mutants
+
+
+def copy_sources(target):
+    """Files that git tracks or would track; without git, everything but build folders."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        listed = [str(p.relative_to(ROOT)) for p in ROOT.rglob("*")
+                  if p.is_file() and not p.relative_to(ROOT).parts[0].startswith("build")]
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+
+
+def run(command, **options):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False, **options)
+
+
+class Workbench:
+    """A copy of the sources with one build folder."""
+
+    def __init__(self, build, jobs):
+        self.jobs = jobs
+        self.base = pathlib.Path(build)
+        self.source = self.base / "source"
+        self.build_dir = self.base / "build"
+        shutil.rmtree(self.source, ignore_errors=True)
+        self.source.mkdir(parents=True)
+        copy_sources(self.source)
+
+    def configure(self):
+        # -O1 halves the compile time of the kernels; the faults do not depend on it.
+        result = run(["cmake", "-S", self.source, "-B", self.build_dir, "-G", "Ninja",
+                      "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS_RELEASE=-O1",
+                      "-DCAROUSEL_CUDA=OFF", "-DCAROUSEL_BUILD_BENCH=OFF",
+                      "-DCAROUSEL_BUILD_EXAMPLES=OFF", "-DCAROUSEL_WARNINGS_AS_ERRORS=OFF"])
+        if result.returncode != 0:
+            sys.exit("cmake failed:\n" + result.stdout[-3000:])
+
+    def build(self):
+        return run(["cmake", "--build", self.build_dir, "--target", "carousel_tests",
+                    "-j", str(self.jobs)])
+
+    def executable(self):
+        found = [p for p in self.build_dir.rglob("carousel_tests") if p.is_file()]
+        if not found:
+            sys.exit("the build made no carousel_tests")
+        return found[0]
+
+    def tests(self, gtest_filter):
+        """(exit status, output); status None is a timeout."""
+        try:
+            result = run([self.executable(), "--gtest_filter=" + gtest_filter, "--gtest_brief=1",
+                          "--gtest_fail_fast"], timeout=TEST_TIMEOUT_S)
+            return result.returncode, result.stdout
+        except subprocess.TimeoutExpired:
+            return None, "no end"
+
+    def count_tests(self, gtest_filter):
+        listing = run([self.executable(), "--gtest_filter=" + gtest_filter, "--gtest_list_tests"])
+        return sum(1 for line in listing.stdout.splitlines() if line.startswith("  "))
+
+
+def check_baseline(bench, mutants):
+    """The unchanged sources build and pass every named test, and every name matches a test."""
+    result = bench.build()
+    if result.returncode != 0:
+        sys.exit("the unchanged sources do not build:\n" + result.stdout[-3000:])
+    for tests in sorted({m["tests"] for m in mutants}):
+        if bench.count_tests(tests) == 0:
+            sys.exit(f"no test matches '{tests}'")
+        status, output = bench.tests(tests)
+        if status != 0:
+            sys.exit(f"'{tests}' fails on the unchanged sources:\n{output[-3000:]}")
+
+
+def try_mutant(bench, mutant):
+    """None if the mutant was killed, else why not."""
+    path = bench.source / mutant["file"]
+    if not path.is_file():
+        return f"does not apply: no file {mutant['file']}"
+    original = path.read_text()
+    times = original.count(mutant["find"])
+    if times != mutant.get("times", 1):
+        return f"does not apply: its text occurs {times} times in {mutant['file']}"
+    try:
+        path.write_text(original.replace(mutant["find"], mutant["replace"]))
+        result = bench.build()
+        if result.returncode != 0:
+            return "does not compile:\n" + result.stdout[-3000:]
+        status, _ = bench.tests(mutant["tests"])
+        return "SURVIVED " + mutant["tests"] if status == 0 else None
+    finally:
+        path.write_text(original)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", help="run only the mutant of this name")
+    parser.add_argument("--build", help="folder for the copy and its build (default: temporary)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="compile jobs")
+    parser.add_argument("--list", action="store_true", help="list the mutants and stop")
+    options = parser.parse_args()
+    mutants = load_mutants()
+    if options.only:
+        unknown = set(options.only) - {m["name"] for m in mutants}
+        if unknown:
+            parser.error("no mutant named " + ", ".join(sorted(unknown)))
+        mutants = [m for m in mutants if m["name"] in options.only]
+    if options.list:
+        for mutant in mutants:
+            say(f"{mutant['name']}: {mutant['kind']} ({mutant['file']}), killed by {mutant['tests']}")
+        return 0
+
+    with tempfile.TemporaryDirectory(prefix="carousel-mutants-") as temporary:
+        bench = Workbench(options.build or temporary, options.jobs)
+        bench.configure()
+        check_baseline(bench, mutants)
+        failures = 0
+        for mutant in mutants:
+            begin = time.monotonic()
+            why_not = try_mutant(bench, mutant)
+            verdict = why_not or "killed"
+            failures += why_not is not None
+            say(f"{mutant['name']}: {verdict} ({time.monotonic() - begin:.0f} s)")
+    say(f"{len(mutants) - failures} of {len(mutants)} mutants killed")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
