@@ -18,6 +18,10 @@ namespace {
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
+// Zero-masked forms with all lanes on: the plain intrinsics of GCC 12 start from an undefined register
+// and draw -Wuninitialized.
+constexpr __mmask16 kAll16 = 0xFFFF;
+constexpr __mmask8 kAll8 = 0xFF;
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;
 #else
@@ -117,9 +121,9 @@ template <class T>
 CAROUSEL_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
 #if defined(__AVX512F__)
     if constexpr (sizeof(T) == 4) {
-        return _mm512_max_ps(a.v, b.v);
+        return _mm512_maskz_max_ps(kAll16, a.v, b.v);
     } else {
-        return _mm512_max_pd(a.v, b.v);
+        return _mm512_maskz_max_pd(kAll8, a.v, b.v);
     }
 #else
     return a.v > b.v ? a.v : b.v;
@@ -130,9 +134,9 @@ template <class T>
 CAROUSEL_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
 #if defined(__AVX512F__)
     if constexpr (sizeof(T) == 4) {
-        return _mm512_min_ps(a.v, b.v);
+        return _mm512_maskz_min_ps(kAll16, a.v, b.v);
     } else {
-        return _mm512_min_pd(a.v, b.v);
+        return _mm512_maskz_min_pd(kAll8, a.v, b.v);
     }
 #else
     return a.v < b.v ? a.v : b.v;
@@ -142,9 +146,9 @@ template <class T>
 CAROUSEL_INLINE Vec<T> sqrt(Vec<T> a) {
 #if defined(__AVX512F__)
     if constexpr (sizeof(T) == 4) {
-        return _mm512_sqrt_ps(a.v);
+        return _mm512_maskz_sqrt_ps(kAll16, a.v);
     } else {
-        return _mm512_sqrt_pd(a.v);
+        return _mm512_maskz_sqrt_pd(kAll8, a.v);
     }
 #elif defined(__AVX2__)
     if constexpr (sizeof(T) == 4) {
@@ -188,7 +192,7 @@ CAROUSEL_INLINE Vec<T> reciprocal(Vec<T> a) {
 #if defined(__AVX512F__)
     if constexpr (sizeof(T) == 4) {
         // 14 bits from the table, 28 after one Newton step: shorter than the divider's latency.
-        const Vec<float> estimate = _mm512_rcp14_ps(a.v);
+        const Vec<float> estimate = _mm512_maskz_rcp14_ps(kAll16, a.v);
         const Vec<float> error = Vec<float>(1.0f) - a * estimate;
         return fma(estimate, error, estimate);
     }
@@ -232,7 +236,7 @@ CAROUSEL_INLINE Vec<T> exp(Vec<T> x) {
     }
     p = fma(p, r * r, r) + V(T(1));
 #if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4) return _mm512_scalef_ps(p.v, n.v);
+    if constexpr (sizeof(T) == 4) return _mm512_maskz_scalef_ps(kAll16, p.v, n.v);
 #endif
     // The low mantissa bits of `shifted` hold n. A multiplication, not an addition to the exponent, so
     // that a NaN with any payload stays one.

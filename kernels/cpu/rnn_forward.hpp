@@ -1,0 +1,208 @@
+#pragma once
+
+// Forward cell steps: the recurrent product of a tile stays in registers and meets the cell there.
+
+#include "kernels/cell/gates.hpp"
+#include "kernels/cell/gru.hpp"
+#include "kernels/cell/lstm.hpp"
+#include "kernels/cell/vanilla.hpp"
+#include "kernels/cpu/rnn_matmul.hpp"
+
+namespace carousel::cpu {
+namespace {
+
+/// Starts a tile: operand pointers, and the first NV gate slots of each row as accumulators.
+template <class T, int MR, int NV>
+CAROUSEL_INLINE void load_gates(const CellForwardArgs<T>& args, const CellForwardRow<T>* rows,
+                                std::int64_t unit, int lanes, const T* (&a)[MR], Vec<T> (&acc)[MR][NV]) {
+    for (int r = 0; r < MR; ++r) {
+        a[r] = rows[r].h_prev;
+        for (int g = 0; g < NV; ++g) {
+            acc[r][g] = load_lanes(rows[r].gates + g * args.hidden_size + unit, lanes);
+        }
+    }
+}
+
+template <class T, int MR>
+CAROUSEL_INLINE void lstm_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec, std::int64_t first) {
+    using namespace cell;
+    constexpr int L = Vec<T>::kLanes;
+    const CellForwardRow<T>* rows = args.rows + first;
+    const std::int64_t unit = vec * L;
+    const int lanes = lanes_of<T>(vec, args.hidden_size);
+    const T* a[MR];
+    Vec<T> acc[MR][kLstmGates];
+    load_gates(args, rows, unit, lanes, a, acc);
+    tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * kLstmGates * L, args.k, args.w_k, acc);
+    for (int r = 0; r < MR; ++r) {
+        const auto out = cell::lstm_forward(acc[r][kLstmI], acc[r][kLstmF], acc[r][kLstmG], acc[r][kLstmO],
+                                            load_lanes(rows[r].c_prev + unit, lanes));
+        store_lanes(rows[r].c + unit, out.c, lanes);
+        store_lanes(rows[r].h + unit, out.h, lanes);
+        if (args.save) {
+            T* gates = rows[r].gates + unit;
+            store_lanes(gates + kLstmI * args.hidden_size, out.i, lanes);
+            store_lanes(gates + kLstmF * args.hidden_size, out.f, lanes);
+            store_lanes(gates + kLstmG * args.hidden_size, out.g, lanes);
+            store_lanes(gates + kLstmO * args.hidden_size, out.o, lanes);
+        }
+    }
+}
+
+template <class T, int MR>
+CAROUSEL_INLINE void gru_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec, std::int64_t first) {
+    using namespace cell;
+    constexpr int L = Vec<T>::kLanes;
+    const CellForwardRow<T>* rows = args.rows + first;
+    const std::int64_t unit = vec * L, H = args.hidden_size;
+    const int lanes = lanes_of<T>(vec, H);
+    const T* a[MR];
+    Vec<T> acc[MR][kGruGates];
+    load_gates(args, rows, unit, lanes, a, acc);
+    // The candidate's recurrent part passes the reset gate first, so it is summed on its own.
+    const Vec<T> bias = args.bias_hn == nullptr ? Vec<T>(T(0)) : load_lanes(args.bias_hn + unit, lanes);
+    for (int r = 0; r < MR; ++r) acc[r][kGruN] = bias;
+    tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * kGruGates * L, args.k, args.w_k, acc);
+    for (int r = 0; r < MR; ++r) {
+        T* gates = rows[r].gates + unit;
+        const Vec<T> hn = acc[r][kGruN];
+        const auto out =
+            cell::gru_forward(acc[r][kGruR], acc[r][kGruZ], load_lanes(gates + kGruN * H, lanes), hn,
+                              load_lanes(rows[r].h_prev + unit, lanes));
+        store_lanes(rows[r].h + unit, out.h, lanes);
+        if (args.save) {
+            store_lanes(gates + kGruR * H, out.r, lanes);
+            store_lanes(gates + kGruZ * H, out.z, lanes);
+            store_lanes(gates + kGruN * H, out.n, lanes);
+            store_lanes(gates + kGruHn * H, hn, lanes);
+        }
+    }
+}
+
+/// Gates r, z and r*h_prev; z replaces its pre-activation even when nothing is saved, because the
+/// second half reads it.
+template <class T, int MR>
+CAROUSEL_INLINE void gru_reset_before_gates_tile(const CellForwardArgs<T>& args, std::int64_t vec,
+                                                 std::int64_t first) {
+    using namespace cell;
+    constexpr int L = Vec<T>::kLanes;
+    const CellForwardRow<T>* rows = args.rows + first;
+    const std::int64_t unit = vec * L, H = args.hidden_size;
+    const int lanes = lanes_of<T>(vec, H);
+    const T* a[MR];
+    Vec<T> acc[MR][2];
+    load_gates(args, rows, unit, lanes, a, acc);
+    tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * 2 * L, args.k, args.w_k, acc);
+    for (int r = 0; r < MR; ++r) {
+        T* gates = rows[r].gates + unit;
+        const auto out = cell::gru_reset_before_gates(acc[r][kGruR], acc[r][kGruZ],
+                                                      load_lanes(rows[r].h_prev + unit, lanes));
+        store_lanes(gates + kGruR * H, out.r, lanes);
+        store_lanes(gates + kGruZ * H, out.z, lanes);
+        store_lanes(rows[r].aux + unit, out.rh, lanes);
+    }
+}
+
+template <class T, int MR, int NV>
+CAROUSEL_INLINE void gru_reset_before_state_tile(const CellForwardArgs<T>& args, std::int64_t vec,
+                                                 std::int64_t first) {
+    using namespace cell;
+    constexpr int L = Vec<T>::kLanes;
+    const CellForwardRow<T>* rows = args.rows + first;
+    const std::int64_t H = args.hidden_size;
+    const T* a[MR];
+    Vec<T> acc[MR][NV];
+    for (int r = 0; r < MR; ++r) {
+        a[r] = rows[r].aux;
+        for (int v = 0; v < NV; ++v) {
+            acc[r][v] = load_lanes(rows[r].gates + kGruN * H + (vec + v) * L, lanes_of<T>(vec + v, H));
+        }
+    }
+    tile_dot<PackedLayout::kColumns>(a, args.w + vec * args.w_k * L, args.k, args.w_k, acc);
+    for (int r = 0; r < MR; ++r) {
+        for (int v = 0; v < NV; ++v) {
+            const std::int64_t unit = (vec + v) * L;
+            const int lanes = lanes_of<T>(vec + v, H);
+            T* gates = rows[r].gates + unit;
+            const auto out =
+                cell::gru_reset_before_state(acc[r][v], load_lanes(gates + kGruZ * H, lanes),
+                                             load_lanes(rows[r].h_prev + unit, lanes));
+            store_lanes(rows[r].h + unit, out.h, lanes);
+            if (args.save) store_lanes(gates + kGruN * H, out.n, lanes);
+        }
+    }
+}
+
+template <class Activation, class T, int MR, int NV>
+CAROUSEL_INLINE void vanilla_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec, std::int64_t first) {
+    constexpr int L = Vec<T>::kLanes;
+    const CellForwardRow<T>* rows = args.rows + first;
+    const T* a[MR];
+    Vec<T> acc[MR][NV];
+    for (int r = 0; r < MR; ++r) {
+        a[r] = rows[r].h_prev;
+        for (int v = 0; v < NV; ++v) {
+            acc[r][v] = load_lanes(rows[r].gates + (vec + v) * L, lanes_of<T>(vec + v, args.hidden_size));
+        }
+    }
+    tile_dot<PackedLayout::kColumns>(a, args.w + vec * args.w_k * L, args.k, args.w_k, acc);
+    for (int r = 0; r < MR; ++r) {
+        for (int v = 0; v < NV; ++v) {
+            const std::int64_t unit = (vec + v) * L;
+            const int lanes = lanes_of<T>(vec + v, args.hidden_size);
+            const Vec<T> h = cell::vanilla_forward<Activation>(acc[r][v]);
+            store_lanes(rows[r].h + unit, h, lanes);
+            if (args.save) store_lanes(rows[r].gates + unit, h, lanes);
+        }
+    }
+}
+
+template <class T>
+void lstm_forward(const CellForwardArgs<T>& args) {
+    for_gate_tiles<cell::kLstmGates, T>(
+        args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
+        [&](std::int64_t vec, std::int64_t first, auto mr) {
+            constexpr int MR = decltype(mr)::value;
+            lstm_forward_tile<T, MR>(args, vec, first);
+        });
+}
+
+template <class T>
+void gru_forward(const CellForwardArgs<T>& args) {
+    for_gate_tiles<cell::kGruGates, T>(
+        args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
+        [&](std::int64_t vec, std::int64_t first, auto mr) {
+            constexpr int MR = decltype(mr)::value;
+            gru_forward_tile<T, MR>(args, vec, first);
+        });
+}
+
+template <class T>
+void gru_reset_before_gates(const CellForwardArgs<T>& args) {
+    for_gate_tiles<2, T>(args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
+                         [&](std::int64_t vec, std::int64_t first, auto mr) {
+                             constexpr int MR = decltype(mr)::value;
+                             gru_reset_before_gates_tile<T, MR>(args, vec, first);
+                         });
+}
+
+template <class T>
+void gru_reset_before_state(const CellForwardArgs<T>& args) {
+    for_tiles<4, T>(args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
+                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv) {
+                        constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
+                        gru_reset_before_state_tile<T, MR, NV>(args, vec, first);
+                    });
+}
+
+template <class Activation, class T>
+void vanilla_forward(const CellForwardArgs<T>& args) {
+    for_tiles<4, T>(args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
+                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv) {
+                        constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
+                        vanilla_forward_tile<Activation, T, MR, NV>(args, vec, first);
+                    });
+}
+
+}  // namespace
+}  // namespace carousel::cpu

@@ -1,0 +1,140 @@
+#pragma once
+
+// Products of row lists with packed weights, packing, and ordered column sums.
+
+#include "kernels/cpu/tile.hpp"
+#include "kernels/rnn_args.hpp"
+
+namespace carousel::cpu {
+namespace {
+
+/// Sum of squares of a tile, added to *total in f64.
+template <class T, int MR, int NV>
+CAROUSEL_INLINE void add_squares(const Vec<T> (&acc)[MR][NV], double* total) {
+    for (int r = 0; r < MR; ++r) {
+        Vec<T> sum(T(0));
+        for (int v = 0; v < NV; ++v) sum = fma(acc[r][v], acc[r][v], sum);
+        *total += static_cast<double>(reduce_add(sum));
+    }
+}
+
+template <PackedLayout layout, class T, int MR, int NV>
+CAROUSEL_INLINE void matmul_tile(const MatmulArgs<T>& args, std::int64_t vec, std::int64_t first) {
+    constexpr int L = Vec<T>::kLanes;
+    constexpr bool gates = layout == PackedLayout::kGates;
+    const MatmulRow<T>* rows = args.rows + first;
+    // Where vector v of this tile lies in a row, and how many of its lanes exist.
+    const auto column = [&](int v) { return gates ? v * args.m + vec * L : (vec + v) * L; };
+    const auto lanes = [&](int v) { return lanes_of<T>(gates ? vec : vec + v, args.m); };
+    Vec<T> acc[MR][NV];
+    const T* a[MR];
+    for (int r = 0; r < MR; ++r) {
+        a[r] = rows[r].a;
+        for (int v = 0; v < NV; ++v) {
+            acc[r][v] = args.bias == nullptr ? Vec<T>(T(0)) : load_lanes(args.bias + column(v), lanes(v));
+            if (rows[r].init != nullptr) acc[r][v] += load_lanes(rows[r].init + column(v), lanes(v));
+            if (rows[r].init2 != nullptr) acc[r][v] += load_lanes(rows[r].init2 + column(v), lanes(v));
+        }
+    }
+    const std::int64_t panel = args.w_k * (gates ? NV : 1) * L;
+    tile_dot<layout>(a, args.w + vec * panel, args.k, args.w_k, acc);
+    for (int r = 0; r < MR; ++r) {
+        for (int v = 0; v < NV; ++v) store_lanes(rows[r].c + column(v), acc[r][v], lanes(v));
+    }
+    if (args.sum_squares != nullptr) add_squares(acc, args.sum_squares);
+}
+
+template <class T>
+void matmul(const MatmulArgs<T>& args) {
+    for_tiles<4, T>(args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
+                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv) {
+                        constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
+                        matmul_tile<PackedLayout::kColumns, T, MR, NV>(args, vec, first);
+                    });
+}
+
+/// Walks single vectors of units with G gates side by side.
+template <int G, class T, class F>
+CAROUSEL_INLINE void for_gate_tiles(std::int64_t num_rows, std::int64_t vec_begin, std::int64_t vec_end,
+                                    std::int64_t k, bool descending, F&& f) {
+    const std::int64_t block = row_block<T>(k);
+    for (std::int64_t begin = 0; begin < num_rows; begin += block) {
+        const std::int64_t end = begin + block < num_rows ? begin + block : num_rows;
+        for (std::int64_t i = vec_begin; i < vec_end; ++i) {
+            const std::int64_t vec = descending ? vec_begin + vec_end - 1 - i : i;
+            for_row_tiles<tile_rows<G>()>(begin, end,
+                                          [&](std::int64_t first, auto mr) { f(vec, first, mr); });
+        }
+    }
+}
+
+template <int G, class T>
+void gates_matmul(const MatmulArgs<T>& args) {
+    for_gate_tiles<G, T>(args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
+                         [&](std::int64_t vec, std::int64_t first, auto mr) {
+                             constexpr int MR = decltype(mr)::value;
+                             matmul_tile<PackedLayout::kGates, T, MR, G>(args, vec, first);
+                         });
+}
+
+template <class T>
+void pack(const PackArgs<T>& args) {
+    constexpr std::int64_t L = Vec<T>::kLanes;
+    const std::int64_t gates = args.gates;
+    for (std::int64_t vec = args.vec_begin; vec < args.vec_end; ++vec) {
+        const int lanes = lanes_of<T>(vec, args.m);
+        T* panel = args.packed + vec * args.k * gates * L;
+        for (std::int64_t gate = 0; gate < gates; ++gate) {
+            const T* source = args.w + (gate * args.m + vec * L) * args.stride_m;
+            T* target = panel + gate * L;
+            if (args.stride_m == 1) {  // outputs are contiguous: whole vectors move
+                for (std::int64_t k = 0; k < args.k; ++k) {
+                    const T* from = source + k * args.stride_k;
+                    store(target + k * gates * L, lanes == L ? load(from) : load_n(from, lanes));
+                }
+                continue;
+            }
+            // A square of L x L is transposed at a time, so that both sides stay in L1.
+            for (std::int64_t k0 = 0; k0 < args.k; k0 += L) {
+                const std::int64_t k1 = k0 + L < args.k ? k0 + L : args.k;
+                for (std::int64_t lane = 0; lane < L; ++lane) {
+                    const T* from = source + lane * args.stride_m;
+                    for (std::int64_t k = k0; k < k1; ++k) {
+                        target[k * gates * L + lane] = lane < lanes ? from[k * args.stride_k] : T(0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Two levels: vectors summed over blocks of rows in T, blocks added in f64, so that the error does not
+/// grow with T*N.
+template <class T>
+void column_sum(const ColumnSumArgs<T>& args) {
+    constexpr std::int64_t L = Vec<T>::kLanes;
+    constexpr std::int64_t kBlock = 64;
+    for (std::int64_t column = args.begin; column < args.end; column += L) {
+        const int lanes = args.end - column < L ? static_cast<int>(args.end - column) : static_cast<int>(L);
+        double total[Vec<T>::kLanes] = {};
+        for (std::int64_t row0 = 0; row0 < args.rows; row0 += kBlock) {
+            const std::int64_t row1 = row0 + kBlock < args.rows ? row0 + kBlock : args.rows;
+            Vec<T> sum(T(0));
+            for (std::int64_t row = row0; row < row1; ++row) {
+                const T* from = args.a + row * args.ld + column;
+                sum += lanes == L ? load(from) : load_n(from, lanes);
+            }
+            T block[Vec<T>::kLanes];
+            store(block, sum);
+            for (int lane = 0; lane < L; ++lane) total[lane] += static_cast<double>(block[lane]);
+        }
+        for (int lane = 0; lane < lanes; ++lane) {
+            T& out = args.sums[column + lane];
+            out = args.accumulate ? static_cast<T>(static_cast<double>(out) + total[lane])
+                                  : static_cast<T>(total[lane]);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace carousel::cpu

@@ -1,0 +1,115 @@
+#include "carousel/tensor.hpp"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "carousel/error.hpp"
+
+namespace carousel {
+
+const char* dtype_name(DType dtype) noexcept {
+    switch (dtype) {
+        case DType::kF32: return "f32";
+        case DType::kF64: return "f64";
+        case DType::kTf32: return "tf32";
+        case DType::kBf16: return "bf16";
+        case DType::kF16: return "f16";
+        case DType::kI32: return "i32";
+        case DType::kI64: return "i64";
+        case DType::kU8: return "u8";
+    }
+    return "?";
+}
+
+std::size_t dtype_bytes(DType dtype) noexcept {
+    switch (dtype) {
+        case DType::kF64:
+        case DType::kI64: return 8;
+        case DType::kF32:
+        case DType::kTf32:
+        case DType::kI32: return 4;
+        case DType::kBf16:
+        case DType::kF16: return 2;
+        case DType::kU8: return 1;
+    }
+    return 0;
+}
+
+DType dtype_parse(const std::string& text) {
+    for (DType dtype : {DType::kF32, DType::kF64, DType::kTf32, DType::kBf16, DType::kF16, DType::kI32,
+                        DType::kI64, DType::kU8}) {
+        if (text == dtype_name(dtype)) return dtype;
+    }
+    throw Error(ErrorCode::kInvalidArgument,
+                "dtype is \"" + text + "\"; expected f32, f64, tf32, bf16, f16, i32, i64 or u8");
+}
+
+namespace {
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+}
+
+Buffer::Buffer(std::size_t bytes, Device device, const char* what) : bytes_(bytes), device_(device) {
+    if (device.type != DeviceType::kCpu) {
+        std::string why;
+        device_usable(device, &why);
+        throw Error(ErrorCode::kUnsupported, std::string("cannot allocate ") + what + " on " + device.name() + ": " + why);
+    }
+    if (bytes == 0) return;
+    const auto fail = [&]() {
+        throw Error(ErrorCode::kOutOfMemory, "out of memory: " + std::to_string(bytes) + " bytes needed for " + what +
+                                                 "; use a smaller batch or shorter sequences");
+    };
+    if (bytes >= kHugePage) {
+        // Page faults of large temporaries cost as much as the work on them: huge pages, and a mapping
+        // of its own so that the memory goes back when the owner goes.
+        if (bytes > SIZE_MAX - 2 * kHugePage) fail();
+        mapped_bytes_ = (bytes + kHugePage - 1) / kHugePage * kHugePage + kHugePage;
+        void* mapped = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (mapped == MAP_FAILED) {
+            mapped_bytes_ = 0;
+            fail();
+        }
+        // Trim to a huge-page boundary so that data_ is the start of the mapping.
+        const auto address = reinterpret_cast<std::uintptr_t>(mapped);
+        const std::uintptr_t aligned = (address + kHugePage - 1) / kHugePage * kHugePage;
+        if (aligned != address) munmap(mapped, aligned - address);
+        mapped_bytes_ -= aligned - address;
+        data_ = reinterpret_cast<void*>(aligned);
+        madvise(data_, mapped_bytes_, MADV_HUGEPAGE);
+        return;
+    }
+    data_ = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (data_ == nullptr) fail();
+}
+
+Buffer::~Buffer() {
+    if (mapped_bytes_ > 0) {
+        munmap(data_, mapped_bytes_);
+    } else {
+        std::free(data_);
+    }
+}
+
+Buffer::Buffer(Buffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)),
+      mapped_bytes_(std::exchange(other.mapped_bytes_, 0)),
+      device_(other.device_) {}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(mapped_bytes_, other.mapped_bytes_);
+    std::swap(device_, other.device_);
+    return *this;
+}
+
+void Buffer::zero() {
+    if (bytes_ > 0) std::memset(data_, 0, bytes_);
+}
+
+}  // namespace carousel
