@@ -183,8 +183,7 @@ void save_checkpoint(const std::string& run, const std::string& which, LmTrainer
 }
 
 RunProgress load_checkpoint(const std::string& run, LmTrainer& trainer) {
-    std::string folder = run + "/last";
-    if (!fs::exists(folder) && fs::exists(folder + ".old")) folder += ".old";
+    const std::string folder = last_folder(run);
     const io::SafetensorsFile model = io::SafetensorsFile::open(folder + kModelFile);
     const io::SafetensorsFile state = io::SafetensorsFile::open(folder + kStateFile);
     read_weights(model, trainer.model().params());
@@ -213,6 +212,13 @@ RunProgress load_checkpoint(const std::string& run, LmTrainer& trainer) {
     progress.best_step = scalars.best[1];
     progress.best_loss = scalars.best_loss;
     return progress;
+}
+
+std::string last_folder(const std::string& run) {
+    const std::string folder = run + "/last";
+    if (fs::exists(folder)) return folder;
+    if (fs::exists(folder + ".old")) return folder + ".old";
+    refuse("'" + run + "' holds no checkpoint to continue from: there is no '" + folder + "'");
 }
 
 std::string checkpoint_folder(const std::string& run) {

@@ -33,6 +33,8 @@ void save_checkpoint(const std::string& run, const std::string& which, LmTrainer
 /// Errors   Io: missing, cut short, or not of this configuration; names file and tensor.
 RunProgress load_checkpoint(const std::string& run, LmTrainer& trainer);
 
+/// The folder of the newest checkpoint: last/. Io if the run has none.
+std::string last_folder(const std::string& run);
 /// The folder to sample and score with: best/, else last/. Io if the run has neither.
 std::string checkpoint_folder(const std::string& run);
 
