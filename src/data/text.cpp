@@ -274,15 +274,19 @@ TextSplits split_tokens(std::int64_t num_tokens, const SplitFractions& fractions
     const char* too_short = short_split(splits, fractions, train_need, other_need);
     if (too_short == nullptr) return splits;
 
-    // The shortest text that would do: rounding makes the bound inexact by a token or two, so it is
-    // searched upwards from a little below the bound.
+    // The length from which on every text would do. Rounding shifts each cut by half a token at
+    // most, so it lies near the exact bound, and is searched downwards from above it.
     double bound = static_cast<double>(train_need) / fractions.train;
+    double smallest = fractions.train;
     for (const double f : {fractions.validation, fractions.test}) {
-        if (f > 0.0) bound = std::max(bound, static_cast<double>(other_need) / f);
+        if (f > 0.0) {
+            bound = std::max(bound, static_cast<double>(other_need) / f);
+            smallest = std::min(smallest, f);
+        }
     }
-    std::int64_t needed = std::max<std::int64_t>(num_tokens + 1, std::llround(bound * 0.999) - 3);
-    while (short_split(cut(needed, fractions), fractions, train_need, other_need) != nullptr) {
-        ++needed;
+    auto needed = static_cast<std::int64_t>(std::ceil(bound + 2.0 / smallest)) + 1;
+    while (short_split(cut(needed - 1, fractions), fractions, train_need, other_need) == nullptr) {
+        --needed;
     }
     throw Error(
         ErrorCode::kIo,

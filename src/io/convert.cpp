@@ -30,6 +30,7 @@ std::uint16_t narrow(double value, const Format& format) noexcept {
                                           (1 << (format.fraction_bits - 1)));
     }
     if (std::isinf(value)) return static_cast<std::uint16_t>(sign | format.infinity());
+    if (value == 0.0) return static_cast<std::uint16_t>(sign);
     int exponent = 0;
     std::frexp(value, &exponent);  // |value| = m * 2^exponent, m in [0.5, 1)
     // Below the smallest normal number the spacing stays that of the smallest normal ones.

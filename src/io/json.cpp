@@ -13,6 +13,11 @@ namespace {
 /// finds a key that comes twice.
 template <class Json>
 Json parse(std::string_view text, const std::string& name) {
+    // The library takes a NUL for the end of the input, and would not see what follows it.
+    if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) {
+        throw Error(ErrorCode::kIo, "'" + name + "' is not valid JSON: a NUL byte at offset " +
+                                        std::to_string(nul) + ".");
+    }
     std::vector<std::set<std::string>> open_objects;
     const auto on_event = [&](int depth, typename Json::parse_event_t event, Json& parsed) {
         using Event = typename Json::parse_event_t;
