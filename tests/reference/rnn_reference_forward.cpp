@@ -47,7 +47,7 @@ struct Step {
     void vanilla() {
         for (std::int64_t j = 0; j < p.H; ++j) {
             const double a = seen(from_x(j) + from_h(j));
-            gates[j] = p.cell == Cell::kTanh ? std::tanh(a) : std::max(0.0, a);
+            gates[j] = p.cell == Cell::kTanh ? std::tanh(a) : (a < 0.0 ? 0.0 : a);
             hidden[at(j)] = gates[j];
         }
     }
