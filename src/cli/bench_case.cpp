@@ -1,5 +1,8 @@
 #include "src/cli/bench_case.hpp"
 
+#include <algorithm>
+#include <utility>
+
 #include "src/cli/common.hpp"
 
 namespace carousel::cli {
@@ -84,23 +87,28 @@ void add_rnn_case_flags(CLI::App& app, RnnCaseFlags& flags) {
     flag_threads(app, flags.threads);
 }
 
+std::vector<std::vector<std::size_t>> combinations(const std::vector<std::size_t>& sizes) {
+    std::vector<std::vector<std::size_t>> all{{}};
+    for (const std::size_t size : sizes) {
+        std::vector<std::vector<std::size_t>> longer;
+        for (const auto& prefix : all) {
+            for (std::size_t i = 0; i < size; ++i) {
+                longer.push_back(prefix);
+                longer.back().push_back(i);
+            }
+        }
+        all = std::move(longer);
+    }
+    return all;
+}
+
 std::vector<RnnCase> expand(const RnnCaseFlags& flags) {
-    // One digit per flag, counted up like an odometer.
-    const std::vector<std::size_t> sizes{
-        flags.cell.size(),  flags.hidden.size(),  std::max<std::size_t>(1, flags.input.size()),
-        flags.batch.size(), flags.seq_len.size(), flags.layers.size(),
-        flags.mode.size(),  flags.dtype.size(),   flags.threads.size()};
-    std::size_t total = 1;
-    for (const std::size_t size : sizes) total *= size;
     const Device device = resolve_device(flags.device);
     std::vector<RnnCase> cases;
-    for (std::size_t index = 0; index < total; ++index) {
-        std::vector<std::size_t> digit(sizes.size());
-        std::size_t rest = index;
-        for (std::size_t d = sizes.size(); d-- > 0;) {
-            digit[d] = rest % sizes[d];
-            rest /= sizes[d];
-        }
+    for (const auto& digit : combinations(
+             {flags.cell.size(), flags.hidden.size(), std::max<std::size_t>(1, flags.input.size()),
+              flags.batch.size(), flags.seq_len.size(), flags.layers.size(), flags.mode.size(),
+              flags.dtype.size(), flags.threads.size()})) {
         RnnCase c;
         c.spec.cell = cell_parse(flags.cell[digit[0]]);
         c.spec.hidden_size = flags.hidden[digit[1]];

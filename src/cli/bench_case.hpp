@@ -14,6 +14,9 @@
 
 namespace carousel::cli {
 
+/// All combinations of one index below each size; the last index varies fastest.
+std::vector<std::vector<std::size_t>> combinations(const std::vector<std::size_t>& sizes);
+
 /// What a case runs.
 ///   infer     forward for inference, weights packed once beforehand
 ///   forward   forward that saves for backward, plain weights
