@@ -18,13 +18,13 @@ void check(const std::string& text) {
                  tolerance(line.spec.dtype, line.seq_len));
 }
 
-TEST(RnnExtent, SeventyThousandSteps) {
+TEST(HugeRnn, SeventyThousandSteps) {
     check("lstm T70000 N1 I2 H3 f64");
     check("gru T70000 N2 I2 H2 D2 lengths reset f64");
     check("rnn_tanh T70000 N1 I1 H2 f32");
 }
 
-TEST(RnnExtent, SeventyThousandSequences) {
+TEST(HugeRnn, SeventyThousandSequences) {
     check("lstm T2 N70000 I2 H3 threads=2 f64");
     check("gru_reset_before T2 N70000 I2 H2 D2 lengths reset threads=2 f64");
     check("rnn_tanh T2 N70000 I1 H2 f32");
