@@ -19,13 +19,19 @@ endif()
 list(REMOVE_DUPLICATES CAROUSEL_SOURCES)
 
 # kernels/cpu/isa_<set>*.cpp: the same loops, compiled once per instruction set. Optimised in every
-# build type, because unoptimised SIMD wrappers make the tests of a debug build take hours.
+# build type, because unoptimised SIMD wrappers make the tests of a debug build take hours; but less
+# under sanitizers, whose checks in fully unrolled loops take g++ minutes per file.
 # Contraction may differ between the sets; NaN and infinity keep their meaning (no -ffast-math).
 set(CAROUSEL_ISA_FLAGS_avx2 -mavx2 -mfma)
 set(CAROUSEL_ISA_FLAGS_avx512 -mavx2 -mfma -mavx512f -mavx512dq -mavx512bw -mavx512vl
                               -mprefer-vector-width=512)
 set(CAROUSEL_ISA_FLAGS_baseline "")
-set(CAROUSEL_ISA_COMMON_FLAGS -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math)
+if(CAROUSEL_SANITIZE)
+    set(isa_optimisation -O1)
+else()
+    set(isa_optimisation -O3)
+endif()
+set(CAROUSEL_ISA_COMMON_FLAGS ${isa_optimisation} -ffp-contract=fast -fno-math-errno -fno-trapping-math)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     set(CAROUSEL_X86_64 TRUE)
 else()

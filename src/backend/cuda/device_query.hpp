@@ -8,7 +8,7 @@ namespace carousel {
 struct CudaStatus {
     bool compiled = false;  ///< this build has the CUDA part
     int device_count = 0;   ///< CUDA devices that the driver shows to this process
-    std::string reason;     ///< a sentence that says why a CUDA plan cannot run here; empty if it can
+    std::string reason;  ///< a sentence that says why a CUDA plan cannot run here; empty if it can
 };
 
 /// Asks the CUDA runtime for its devices. Never throws; a machine without a driver is an answer.
