@@ -2,8 +2,8 @@
 #
 # One process per suite rather than per test: thousands of small tests would spend their time in
 # process start-up. Suites that differ only in an instantiation (`A/Suite`, `B/Suite`, `Suite/0`)
-# share an entry. Labels: the folder of the suite's file under tests/, `gpu` for parity/, and the
-# words in CAROUSEL_SUITE_LABELS, a list of `regex=label`.
+# share an entry. Labels: the folder of the suite's file under tests/, and what CAROUSEL_SUITE_LABELS,
+# a list of `regex=label`, says of the suite's name.
 #
 # Included by tests/CMakeLists.txt for carousel_discover_suites(), and run as a script after the
 # build with EXECUTABLE, TEST_DIR, LABELS, OUTPUT.
@@ -63,9 +63,6 @@ set(script "")
 foreach(suite IN LISTS suites)
     string(MAKE_C_IDENTIFIER "${suite}" key)
     set(labels "${folder_of_${key}}")
-    if(labels STREQUAL "parity")
-        list(APPEND labels gpu)
-    endif()
     foreach(rule IN LISTS label_rules)
         string(REGEX MATCH "^(.*)=(.*)$" rule "${rule}")
         set(label "${CMAKE_MATCH_2}")
