@@ -1,0 +1,216 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "cli/tool.hpp"
+#include "src/io/file.hpp"
+#include "src/io/safetensors.hpp"
+
+namespace carousel::testing_tool {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const std::vector<std::string> kCommands{"train", "sample",  "eval",    "run",
+                                         "bench", "explain", "inspect", "doctor"};
+
+TEST(ToolUsage, HelpGoesToStdoutAndListsEverything) {
+    const ToolResult help = run_tool({"--help"});
+    EXPECT_EQ(help.exit_code, 0);
+    EXPECT_EQ(help.err, "");
+    for (const std::string& command : kCommands) {
+        EXPECT_THAT(help.out, HasSubstr(command));
+        const ToolResult own = run_tool({command, "--help"});
+        EXPECT_EQ(own.exit_code, 0) << command;
+        EXPECT_EQ(own.err, "") << command;
+        EXPECT_THAT(own.out, HasSubstr("--help")) << command;
+    }
+    const ToolResult bench = run_tool({"bench", "rnn", "--help"});
+    EXPECT_EQ(bench.exit_code, 0);
+    EXPECT_THAT(bench.out, HasSubstr("[time steps]"));
+    EXPECT_THAT(bench.out, HasSubstr("=[lstm]"));
+    EXPECT_THAT(run_tool({"--version"}).out, HasSubstr(CAROUSEL_VERSION));
+}
+
+TEST(ToolUsage, WrongUsageIsExitCode2WithASentence) {
+    const struct {
+        std::vector<std::string> args;
+        const char* sentence;
+    } cases[] = {
+        {{}, "subcommand is required"},
+        {{"trian"}, "no command 'trian'; did you mean 'train'?"},
+        {{"frobnicate"}, "no command 'frobnicate'."},
+        {{"bench"}, "subcommand is required"},
+        {{"bench", "rmn"}, "no command 'rmn'; did you mean 'rnn'?"},
+        {{"bench", "rnn", "--hiden", "8"}, "no flag --hiden; did you mean --hidden?"},
+        {{"bench", "rnn", "--seqlen=8"}, "no flag --seqlen; did you mean --seq-len?"},
+        {{"bench", "rnn", "--zzzzzz", "8"}, "no flag --zzzzzz."},
+        {{"run", "--wieghts", "w"}, "no flag --wieghts; did you mean --weights?"},
+        {{"run", "--cell", "lstm"}, "--weights is required"},
+        {{"bench", "rnn", "--hidden", "many"}, "--hidden"},
+        {{"bench", "rnn", "--hidden", "0"}, "--hidden"},
+        {{"bench", "rnn", "--hidden"}, "--hidden"},
+        {{"bench", "rnn", "--threads", "-1"}, "--threads"},
+        {{"bench", "rnn", "--cell", "lsmt"}, "lsmt"},
+        {{"bench", "rnn", "--mode", "fwd"}, "unknown --mode 'fwd'"},
+        {{"bench", "rnn", "--dtype", "f31"}, "f31"},
+        {{"bench", "rnn", "--device", "gpu"}, "gpu"},
+        {{"bench", "lm", "--optimizer", "adm"}, "adm"},
+        {{"explain", "rnn", "--cell", "gru", "--proj", "3"}, "proj"},
+        {{"inspect"}, "file is required"},
+        {{"inspect", "a", "b"}, "b"},
+        {{"doctor", "--jsn"}, "no flag --jsn; did you mean --json?"},
+    };
+    for (const auto& c : cases) {
+        const ToolResult result = run_tool(c.args);
+        const std::string line = ::testing::PrintToString(c.args);
+        EXPECT_EQ(result.exit_code, 2) << line << result.err;
+        EXPECT_THAT(result.err, HasSubstr(c.sentence)) << line;
+        EXPECT_EQ(result.out, "") << line;
+    }
+}
+
+TEST(ToolUsage, MissingAndMalformedFilesAreExitCode1WithASentence) {
+    const TempFolder folder;
+    io::write_file_atomic(folder.file("text"), "this is no safetensors file");
+    for (const std::string& file : {folder.file("text"), folder.file("none"), folder.path()}) {
+        const ToolResult result = run_tool({"inspect", file});
+        EXPECT_EQ(result.exit_code, 1) << file;
+        EXPECT_THAT(result.err, HasSubstr(file));
+        EXPECT_EQ(result.out, "");
+    }
+}
+
+TEST(ToolUsage, OutputThatCannotBeWritten) {
+    const ToolResult full = run_tool({"doctor"}, {.stdout_path = "/dev/full"});
+    EXPECT_EQ(full.exit_code, 1);
+    EXPECT_THAT(full.err, HasSubstr("cannot write to the standard output"));
+    const ToolResult help = run_tool({"--help"}, {.stdout_path = "/dev/full"});
+    EXPECT_EQ(help.exit_code, 1);
+}
+
+TEST(ToolInspect, ListsTensorsAndMetadata) {
+    const TempFolder folder;
+    const std::vector<float> data(6, 1.0f);
+    const std::int64_t scalar = 3;
+    io::write_safetensors(
+        folder.file("a.safetensors"),
+        {{"rnn.weight", DType::kF32, {2, 3}, data.data()}, {"step", DType::kI64, {}, &scalar}},
+        {{"format", "x"}});
+    const ToolResult text = run_tool({"inspect", folder.file("a.safetensors")});
+    EXPECT_EQ(text.exit_code, 0);
+    EXPECT_THAT(text.out, HasSubstr("rnn.weight  F32      [2,3]  24"));
+    EXPECT_THAT(text.out, HasSubstr("metadata format = x"));
+    EXPECT_THAT(text.err, HasSubstr("2 tensors, 7 elements"));
+    const auto lines = run_tool({"inspect", "--json", folder.file("a.safetensors")}).json_lines();
+    ASSERT_EQ(lines.size(), 3u);
+    EXPECT_EQ(lines[0]["metadata"], "format");
+    EXPECT_EQ(lines[0]["value"], "x");
+    EXPECT_EQ(lines[1]["name"], "rnn.weight");
+    EXPECT_EQ(lines[1]["dtype"], "F32");
+    EXPECT_EQ(lines[1]["shape"], (std::vector<int>{2, 3}));
+    EXPECT_EQ(lines[1]["bytes"], 24);
+    EXPECT_EQ(lines[2]["shape"], nlohmann::json::array());
+}
+
+TEST(ToolDoctor, SelfTestPassesOnEveryCell) {
+    const ToolResult result = run_tool({"doctor", "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    const auto lines = result.json_lines();
+    ASSERT_EQ(lines.size(), 6u);
+    EXPECT_EQ(lines[0]["kind"], "system");
+    EXPECT_EQ(lines[0]["carousel"], CAROUSEL_VERSION);
+    EXPECT_GE(lines[0]["threads"], 1);
+    for (std::size_t i = 1; i < lines.size(); ++i) {
+        EXPECT_EQ(lines[i]["kind"], "self_test");
+        EXPECT_TRUE(lines[i]["ok"]);
+        // f32 cannot have the very bits of f64: a zero would mean that nothing was compared.
+        EXPECT_GT(lines[i]["dw_error"], 0.0);
+    }
+    EXPECT_EQ(run_tool({"doctor"}).exit_code, 0);
+}
+
+TEST(ToolBench, TimesEveryCombinationOfTheLists) {
+    const ToolResult result = run_tool({"bench",         "rnn",
+                                        "--cell",        "gru,lstm",
+                                        "--hidden",      "8,16",
+                                        "--input",       "4",
+                                        "--batch",       "2",
+                                        "--seq-len",     "3",
+                                        "--mode",        "infer,forward,backward,train",
+                                        "--threads",     "1",
+                                        "--min-time-ms", "1",
+                                        "--repeat",      "3",
+                                        "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    const auto lines = result.json_lines();
+    ASSERT_EQ(lines.size(), 16u);
+    EXPECT_EQ(lines[0]["cell"], "gru");
+    EXPECT_EQ(lines[0]["hidden"], 8);
+    EXPECT_EQ(lines[0]["mode"], "infer");
+    EXPECT_EQ(lines[15]["cell"], "lstm");
+    EXPECT_EQ(lines[15]["hidden"], 16);
+    EXPECT_EQ(lines[15]["mode"], "train");
+    for (const auto& line : lines) {
+        for (const char* key :
+             {"input", "batch", "seq_len", "layers", "device", "dtype", "threads"}) {
+            EXPECT_TRUE(line.contains(key)) << key;
+        }
+        EXPECT_GT(line["median_ms"], 0.0);
+        EXPECT_LE(line["p10_ms"], line["median_ms"]);
+        EXPECT_LE(line["median_ms"], line["p90_ms"]);
+        EXPECT_GT(line["gflops"], 0.0);
+        EXPECT_GE(line["repetitions"], 3);
+    }
+    const ToolResult table = run_tool({"bench", "rnn", "--hidden", "8", "--batch", "1", "--seq-len",
+                                       "2", "--min-time-ms", "0", "--repeat", "1"});
+    EXPECT_EQ(table.exit_code, 0) << table.err;
+    EXPECT_THAT(table.out, HasSubstr("median_ms"));
+}
+
+TEST(ToolBench, TimesTrainingAndSamplingSteps) {
+    const std::vector<std::string> small{"--vocab", "11",     "--hidden", "8", "--layers",
+                                         "1",       "--json", "--repeat", "2", "--min-time-ms",
+                                         "1"};
+    std::vector<std::string> lm{"bench", "lm",          "--batch",  "2",      "--seq-len",
+                                "3",     "--optimizer", "sgd,adam", "--cell", "gru"};
+    lm.insert(lm.end(), small.begin(), small.end());
+    const ToolResult lm_result = run_tool(lm);
+    EXPECT_EQ(lm_result.exit_code, 0) << lm_result.err;
+    const auto lm_lines = lm_result.json_lines();
+    ASSERT_EQ(lm_lines.size(), 2u);
+    EXPECT_EQ(lm_lines[1]["optimizer"], "adam");
+    EXPECT_EQ(lm_lines[1]["vocab"], 11);
+    EXPECT_GT(lm_lines[1]["median_ms"], 0.0);
+
+    std::vector<std::string> sample{"bench", "sample"};
+    sample.insert(sample.end(), small.begin(), small.end());
+    const ToolResult sample_result = run_tool(sample);
+    EXPECT_EQ(sample_result.exit_code, 0) << sample_result.err;
+    const auto sample_lines = sample_result.json_lines();
+    ASSERT_EQ(sample_lines.size(), 1u);
+    EXPECT_GT(sample_lines[0]["median_ms"], 0.0);
+    EXPECT_FALSE(sample_lines[0].contains("batch"));
+}
+
+TEST(ToolExplain, PrintsThePlan) {
+    const ToolResult text = run_tool({"explain", "rnn", "--hidden", "8", "--threads", "1"});
+    EXPECT_EQ(text.exit_code, 0) << text.err;
+    EXPECT_THAT(text.out, HasSubstr("stepwise"));
+    const auto lines =
+        run_tool({"explain", "rnn", "--hidden", "8,16", "--mode", "infer", "--json"}).json_lines();
+    ASSERT_EQ(lines.size(), 2u);
+    EXPECT_EQ(lines[0]["reserve_bytes"], 0);
+    EXPECT_GT(lines[1]["workspace_bytes"], lines[0]["workspace_bytes"]);
+    EXPECT_EQ(lines[0]["algorithm"], "stepwise");
+    EXPECT_THAT(lines[0]["plan"].get<std::string>(), HasSubstr("stepwise"));
+}
+
+TEST(ToolExplain, WhatThisMachineCannotDoIsExitCode1WithTheReason) {
+    const ToolResult result = run_tool({"explain", "rnn", "--dtype", "bf16", "--device", "cpu"});
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_THAT(result.err, HasSubstr("bf16"));
+}
+
+}  // namespace
+}  // namespace carousel::testing_tool
