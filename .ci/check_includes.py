@@ -25,18 +25,27 @@ ALLOWED = {
     "kernels/cpu": ["include/carousel", "src/util"] + KERNELS,
     "kernels/cuda": ["include/carousel", "src/util"] + KERNELS,
     "src/util": ["include/carousel"],
-    "src/backend": ["include/carousel", "src/util", "src/backend/cpu", "src/backend/cuda",
-                    "kernels/cpu", "kernels/cuda"] + KERNELS,
-    "src/backend/cpu": ["include/carousel", "src/util", "src/backend", "kernels/cpu"] + KERNELS,
-    "src/backend/cuda": ["include/carousel", "src/util", "src/backend", "kernels/cuda"] + KERNELS,
-    "src/plan": ["include/carousel", "src/util", "src/backend"] + KERNELS,
-    "src/spec": ["include/carousel", "src/util", "src/plan", "src/backend"] + KERNELS,
-    "src/api": ["include/carousel", "src/util", "src/spec", "src/plan", "src/backend"],
+    # The executor reads the plan's steps and slices, which are plain values; plan/ in turn must not
+    # know who runs it, so the arrow between the two still points one way.
+    "src/backend": ["include/carousel", "src/util", "src/plan", "src/backend/cpu",
+                    "src/backend/cuda", "kernels/cpu", "kernels/cuda"] + KERNELS,
+    "src/backend/cpu": ["include/carousel", "src/util", "src/plan", "src/backend",
+                        "kernels/cpu"] + KERNELS,
+    "src/backend/cuda": ["include/carousel", "src/util", "src/plan", "src/backend",
+                         "kernels/cuda"] + KERNELS,
+    "src/plan": ["include/carousel", "src/util"] + KERNELS,
+    "src/spec": ["include/carousel", "src/util", "src/plan", "kernels/cell"],
+    "src/api": ["include/carousel", "src/util", "src/spec", "src/plan", "src/backend",
+                "src/backend/cpu", "src/backend/cuda"],
     "src/io": ["include/carousel", "src/util"],
     "src/data": ["include/carousel", "src/util", "src/io"],
+    # The training layer has operations of its own; they run behind the same device interface.
     "src/nn": ["include/carousel", "src/util", "src/backend"] + KERNELS,
-    "src/train": ["include/carousel", "src/util", "src/nn", "src/data", "src/io"],
-    "src/cli": ["include/carousel", "src/util", "src/train", "src/nn", "src/data", "src/io"],
+    "src/train": ["include/carousel", "src/util", "src/nn", "src/data", "src/io", "src/backend",
+                  "kernels/cell"],
+    # `doctor` reports what the backends found.
+    "src/cli": ["include/carousel", "src/util", "src/train", "src/nn", "src/data", "src/io",
+                "src/backend/cpu", "src/backend/cuda"],
     "examples": ["include/carousel"],
     "tests/consumer": ["include/carousel"],
     # The oracle shares nothing with what it judges.
@@ -98,7 +107,7 @@ def offences_of_include(source, bracket, target):
     if rule is None:
         yield "this folder has no include rule; add it to .ci/check_includes.py"
     elif home != rule and home not in ALLOWED[rule]:
-        yield f'"{target}": {rule} may include only {", ".join(ALLOWED[rule]) or "nothing else"}'
+        yield f'"{target}": {rule} may include only {", ".join([rule] + ALLOWED[rule])}'
 
 
 def offences_of_file(source):
