@@ -157,10 +157,10 @@ int bench_rnn(const BenchRnnOptions& options) {
 
 void add_bench(CLI::App& app, Context& context) {
     CLI::App* command = app.add_subcommand(
-        "bench", "Time recurrent layers (rnn), training steps (lm), or sampling (sample)");
+        "bench", "Times recurrent layers (rnn), training steps (lm), or sampling (sample)");
     command->require_subcommand(1);
     CLI::App* rnn = command->add_subcommand(
-        "rnn", "Time a recurrent layer; median, 10th and 90th percentile of repetitions");
+        "rnn", "Times a recurrent layer; median, 10th and 90th percentile of repetitions");
     auto options = std::make_shared<BenchRnnOptions>();
     add_rnn_case_flags(*rnn, options->flags);
     add_timing_flags(*rnn, options->timing);

@@ -183,7 +183,7 @@ int bench_sample(const ModelFlags& flags) {
 
 void add_bench_model(CLI::App& bench, Context& context) {
     CLI::App* lm = bench.add_subcommand(
-        "lm", "Time one whole training step of a language model on synthetic ids");
+        "lm", "Times one whole training step of a language model on synthetic ids");
     auto lm_flags = std::make_shared<ModelFlags>();
     add_model_flags(*lm, *lm_flags);
     flag_batch(*lm, lm_flags->batch);
@@ -203,7 +203,7 @@ void add_bench_model(CLI::App& bench, Context& context) {
         [&context, lm_flags] { context.action = [lm_flags] { return bench_lm(*lm_flags); }; });
 
     CLI::App* sample =
-        bench.add_subcommand("sample", "Time one sampled token: model step and draw");
+        bench.add_subcommand("sample", "Times one sampled token: model step and draw");
     auto sample_flags = std::make_shared<ModelFlags>();
     add_model_flags(*sample, *sample_flags);
     sample->callback([&context, sample_flags] {

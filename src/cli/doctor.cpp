@@ -186,7 +186,7 @@ int doctor(bool json) {
 void add_doctor(CLI::App& app, Context& context) {
     CLI::App* command = app.add_subcommand(
         "doctor",
-        "Show processor, threads, libraries, GPU, and test that the layers compute rightly");
+        "Shows processor, threads, libraries, GPU, and tests that the layers compute rightly");
     auto json = std::make_shared<bool>(false);
     flag_json(*command, *json);
     command->callback([&context, json] { context.action = [json] { return doctor(*json); }; });

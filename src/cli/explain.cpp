@@ -38,10 +38,10 @@ int explain_rnn(const ExplainOptions& options) {
 }  // namespace
 
 void add_explain(CLI::App& app, Context& context) {
-    CLI::App* command = app.add_subcommand("explain", "Print how something would be run");
+    CLI::App* command = app.add_subcommand("explain", "Prints how something would be run");
     command->require_subcommand(1);
     CLI::App* rnn = command->add_subcommand(
-        "rnn", "Print the plan of a recurrent layer: algorithm, steps, memory");
+        "rnn", "Prints the plan of a recurrent layer: algorithm, steps, memory");
     auto options = std::make_shared<ExplainOptions>();
     add_rnn_case_flags(*rnn, options->flags);
     flag_json(*rnn, options->json);

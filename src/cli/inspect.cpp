@@ -65,7 +65,7 @@ void print_table(const io::SafetensorsFile& file) {
 
 void add_inspect(CLI::App& app, Context& context) {
     CLI::App* command =
-        app.add_subcommand("inspect", "List the tensors and the metadata of a safetensors file");
+        app.add_subcommand("inspect", "Lists the tensors and the metadata of a safetensors file");
     auto options = std::make_shared<InspectOptions>();
     command->add_option("file", options->file, "A .safetensors file")->required();
     flag_json(*command, options->json);

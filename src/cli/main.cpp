@@ -102,10 +102,20 @@ std::string explain_usage(const CLI::App& app, const std::vector<std::string>& w
     return "";
 }
 
+/// The parser's own sentence, with the range of its open-ended checks in words: it prints the
+/// largest double in 309 digits.
+std::string readable(std::string sentence) {
+    const std::size_t range = sentence.find(" not in range 0.000000 to 1797");
+    if (range == std::string::npos) return sentence;
+    const bool is_zero = sentence.compare(range - 2, 2, " 0") == 0;
+    return sentence.substr(0, range) + " is not a " +
+           (is_zero ? "number above 0." : "positive number.");
+}
+
 int fail_usage(const CLI::App& app, const std::vector<std::string>& words,
                const CLI::ParseError& error) {
     std::string sentence = explain_usage(app, words);
-    if (sentence.empty()) sentence = error.what();
+    if (sentence.empty()) sentence = readable(error.what());
     std::size_t next = 0;
     const CLI::App& command = chosen_command(app, words, next);
     std::string path = command.get_name();

@@ -333,7 +333,7 @@ int run(const RunOptions& options) {
 
 void add_run(CLI::App& app, Context& context) {
     CLI::App* command = app.add_subcommand(
-        "run", "Apply a recurrent layer with weights from a file to sequences from a file");
+        "run", "Applies a recurrent layer with weights from a file to sequences from a file");
     auto options = std::make_shared<RunOptions>();
     flag_cell(*command, options->cell)->required()->default_str("");
     command
