@@ -16,7 +16,7 @@ namespace carousel {
 /// One row of a forward cell step.
 template <class T>
 struct CellForwardRow {
-    T* gates;         ///< in: input-side pre-activations with biases [G*H]; out: gates after activation
+    T* gates;  ///< in: input-side pre-activations with biases [G*H]; out: gates after activation
     const T* h_prev;  ///< [K]
     const T* c_prev;  ///< [H], LSTM
     T* c;             ///< [H], LSTM; may equal c_prev
@@ -29,14 +29,15 @@ template <class T>
 struct CellForwardArgs {
     const CellForwardRow<T>* rows = nullptr;
     std::int64_t num_rows = 0;
-    const T* w = nullptr;         ///< packed recurrent weights
-    std::int64_t k = 0;           ///< inner size; 0 skips the product (the state is zero)
+    const T* w = nullptr;  ///< packed recurrent weights
+    std::int64_t k = 0;    ///< inner size; 0 skips the product (the state is zero)
     std::int64_t hidden_size = 0;
     std::int64_t vec_begin = 0, vec_end = 0;
-    bool descending = false;      ///< walk the weights from the end: every other step finds a part in cache
-    bool save = false;            ///< store gates for a backward pass or on request
-    const T* bias_hn = nullptr;   ///< [H] or null, reset-after GRU
-    std::int64_t w_k = 0;         ///< inner size of the packed weights (k, also when k is 0)
+    bool descending =
+        false;          ///< walk the weights from the end: every other step finds a part in cache
+    bool save = false;  ///< store gates for a backward pass or on request
+    const T* bias_hn = nullptr;  ///< [H] or null, reset-after GRU
+    std::int64_t w_k = 0;        ///< inner size of the packed weights (k, also when k is 0)
 };
 
 /// One row of a backward cell step.
@@ -50,8 +51,8 @@ struct CellBackwardRow {
     const T* c;        ///< [H], LSTM
     const T* h_prev;   ///< [H], GRU
     T* dc;             ///< [H], LSTM: in dc from later steps, out dc_prev
-    T* carry;          ///< [H], GRU: out, the part of dh_prev that bypasses the weights; may equal extra
-    T* dg;             ///< out, gate gradients [grad slots*H]
+    T* carry;  ///< [H], GRU: out, the part of dh_prev that bypasses the weights; may equal extra
+    T* dg;     ///< out, gate gradients [grad slots*H]
 };
 
 /// One backward step of units [L*vec_begin, L*vec_end): dh = dy + extra + dg_next * W, then cell.
@@ -85,8 +86,8 @@ struct MatmulArgs {
     const T* w = nullptr;  ///< packed columns; for gates_matmul packed gates
     std::int64_t k = 0;
     std::int64_t w_k = 0;
-    std::int64_t m = 0;           ///< columns, or hidden_size for gates_matmul
-    const T* bias = nullptr;      ///< [m], or [G*m] for gates_matmul
+    std::int64_t m = 0;       ///< columns, or hidden_size for gates_matmul
+    const T* bias = nullptr;  ///< [m], or [G*m] for gates_matmul
     std::int64_t vec_begin = 0, vec_end = 0;
     bool descending = false;
     double* sum_squares = nullptr;
@@ -95,11 +96,11 @@ struct MatmulArgs {
 /// Elementwise product with packing of one weight matrix, for outputs [L*vec_begin, L*vec_end).
 template <class T>
 struct PackArgs {
-    const T* w = nullptr;    ///< element (gate, m, k) at w[(gate*m_total + m)*stride_m + k*stride_k]
+    const T* w = nullptr;  ///< element (gate, m, k) at w[(gate*m_total + m)*stride_m + k*stride_k]
     std::int64_t stride_m = 0, stride_k = 0;
-    std::int64_t m = 0;      ///< outputs per gate
+    std::int64_t m = 0;  ///< outputs per gate
     std::int64_t k = 0;
-    int gates = 1;           ///< G side by side; 1 packs columns
+    int gates = 1;  ///< G side by side; 1 packs columns
     T* packed = nullptr;
     std::int64_t vec_begin = 0, vec_end = 0;
 };

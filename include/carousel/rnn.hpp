@@ -51,7 +51,7 @@ struct RnnForwardArgs {
 
     void* workspace = nullptr;  ///< >= plan.workspace_bytes(), 64-byte aligned
     std::size_t workspace_bytes = 0;
-    void* reserve = nullptr;    ///< forward_training: >= plan.reserve_bytes(), 64-byte aligned
+    void* reserve = nullptr;  ///< forward_training: >= plan.reserve_bytes(), 64-byte aligned
     std::size_t reserve_bytes = 0;
     StreamRef stream{};
 };
@@ -66,12 +66,12 @@ struct RnnBackwardArgs {
     const RnnParams* params = nullptr;
     const PackedWeights* packed = nullptr;
 
-    ConstTensorView dy;   ///< [T,N,D*O], optional (zero)
-    ConstTensorView dhy;  ///< [L*D,N,O], optional (zero); adds to what y contributes
-    ConstTensorView dcy;  ///< [L*D,N,H], optional (zero), LSTM only
-    TensorView dx;        ///< [T,N,I], optional
-    TensorView dhx;       ///< [L*D,N,O], optional
-    TensorView dcx;       ///< [L*D,N,H], optional, LSTM only
+    ConstTensorView dy;         ///< [T,N,D*O], optional (zero)
+    ConstTensorView dhy;        ///< [L*D,N,O], optional (zero); adds to what y contributes
+    ConstTensorView dcy;        ///< [L*D,N,H], optional (zero), LSTM only
+    TensorView dx;              ///< [T,N,I], optional
+    TensorView dhx;             ///< [L*D,N,O], optional
+    TensorView dcx;             ///< [L*D,N,H], optional, LSTM only
     RnnGrads* grads = nullptr;  ///< optional; any of its tensors may be undefined
     bool accumulate = false;    ///< true: grads are added to; false: overwritten
     /// [L*D,T], optional: Euclidean norm over [N,O] of the total dL/dh_t of each layer, direction and

@@ -33,10 +33,10 @@ struct RnnGrads {
 
 /// One tensor of the flat parameter layout.
 struct RnnParamInfo {
-    std::string name;                 ///< "weight_ih_l0", "bias_hh_l1_reverse", … (PyTorch's names)
-    std::int64_t shape[2] = {0, 0};   ///< biases: {G*H, 0}
+    std::string name;  ///< "weight_ih_l0", "bias_hh_l1_reverse", … (PyTorch's names)
+    std::int64_t shape[2] = {0, 0};  ///< biases: {G*H, 0}
     int ndim = 0;
-    std::int64_t offset = 0;          ///< in elements, into one flat buffer without gaps
+    std::int64_t offset = 0;  ///< in elements, into one flat buffer without gaps
     std::int64_t numel = 0;
 };
 
@@ -59,9 +59,10 @@ public:
     PackedWeights(PackedWeights&&) noexcept;
     PackedWeights& operator=(PackedWeights&&) noexcept;
 
-    /// Errors: InvalidArgument naming the tensor; OutOfMemory.
+    /// `for_backward` false leaves out what only backward reads (about half of the memory).
+    /// Errors: InvalidArgument naming the tensor; Unsupported; OutOfMemory.
     static PackedWeights make(const RnnSpec& spec, const RnnParams& params, Device device = {},
-                              ThreadPool* pool = nullptr);
+                              ThreadPool* pool = nullptr, bool for_backward = true);
     std::size_t bytes() const noexcept;
     const Impl& impl() const noexcept { return *impl_; }
 

@@ -21,23 +21,25 @@ enum class Cell : int { kRnnTanh = 0, kRnnRelu = 1, kLstm = 2, kGru = 3, kGruRes
 /// kSingle has b_ih only; kDouble has b_ih and b_hh.
 enum class BiasMode : int { kNone = 0, kSingle = 1, kDouble = 2 };
 
-CAROUSEL_API const char* cell_name(Cell cell) noexcept;  ///< "rnn_tanh", "rnn_relu", "lstm", "gru", "gru_reset_before"
-CAROUSEL_API Cell cell_parse(const std::string& text);   ///< InvalidArgument if unknown
-CAROUSEL_API int cell_num_gates(Cell cell) noexcept;     ///< G: LSTM 4, GRU 3, vanilla 1
-CAROUSEL_API bool cell_has_c(Cell cell) noexcept;        ///< true for LSTM
+CAROUSEL_API const char* cell_name(
+    Cell cell) noexcept;  ///< "rnn_tanh", "rnn_relu", "lstm", "gru", "gru_reset_before"
+CAROUSEL_API Cell cell_parse(const std::string& text);  ///< InvalidArgument if unknown
+CAROUSEL_API int cell_num_gates(Cell cell) noexcept;    ///< G: LSTM 4, GRU 3, vanilla 1
+CAROUSEL_API bool cell_has_c(Cell cell) noexcept;       ///< true for LSTM
 
 /// What to compute: a stack of recurrent layers. A plain value; nothing here depends on a device,
 /// a sequence length or a batch size.
 struct RnnSpec {
     Cell cell = Cell::kLstm;
-    DType dtype = DType::kF32;       ///< of every floating-point tensor, and the arithmetic
-    std::int64_t input_size = 0;     ///< I
-    std::int64_t hidden_size = 0;    ///< H
-    std::int64_t proj_size = 0;      ///< P, LSTM only; 0 = none; else 0 < P < H
-    std::int64_t num_layers = 1;     ///< L
-    bool bidirectional = false;      ///< D = 2, outputs of the directions concatenated
+    DType dtype = DType::kF32;     ///< of every floating-point tensor, and the arithmetic
+    std::int64_t input_size = 0;   ///< I
+    std::int64_t hidden_size = 0;  ///< H
+    std::int64_t proj_size = 0;    ///< P, LSTM only; 0 = none; else 0 < P < H
+    std::int64_t num_layers = 1;   ///< L
+    bool bidirectional = false;    ///< D = 2, outputs of the directions concatenated
     BiasMode bias = BiasMode::kDouble;
-    double dropout = 0.0;            ///< probability of zeroing an output element of every layer but the last, in forward_training
+    double dropout =
+        0.0;  ///< probability of zeroing an output element of every layer but the last, in forward_training
 
     std::int64_t num_directions() const noexcept { return bidirectional ? 2 : 1; }
     std::int64_t num_gates() const noexcept { return cell_num_gates(cell); }

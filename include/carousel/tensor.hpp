@@ -24,9 +24,9 @@ enum class DType : int {
     kU8 = 7,
 };
 
-CAROUSEL_API const char* dtype_name(DType dtype) noexcept;      ///< "f32", "f64", "tf32", …
-CAROUSEL_API std::size_t dtype_bytes(DType dtype) noexcept;     ///< bytes of one stored element
-CAROUSEL_API DType dtype_parse(const std::string& text);        ///< InvalidArgument if unknown
+CAROUSEL_API const char* dtype_name(DType dtype) noexcept;   ///< "f32", "f64", "tf32", …
+CAROUSEL_API std::size_t dtype_bytes(DType dtype) noexcept;  ///< bytes of one stored element
+CAROUSEL_API DType dtype_parse(const std::string& text);     ///< InvalidArgument if unknown
 
 inline constexpr int kMaxDims = 4;
 
@@ -58,8 +58,12 @@ struct BasicTensorView {
     /// A mutable view is a const view.
     template <class Other>
     BasicTensorView(const BasicTensorView<Other>& other)  // NOLINT(google-explicit-constructor)
-        : data(other.data), dtype(other.dtype), device(other.device), ndim(other.ndim),
-          shape(other.shape), strides(other.strides) {}
+        : data(other.data),
+          dtype(other.dtype),
+          device(other.device),
+          ndim(other.ndim),
+          shape(other.shape),
+          strides(other.strides) {}
 
     bool defined() const noexcept { return data != nullptr; }
     std::int64_t numel() const noexcept {

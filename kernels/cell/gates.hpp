@@ -14,6 +14,12 @@ enum GruGate : int { kGruR = 0, kGruZ = 1, kGruN = 2, kGruGates = 3, kGruHn = 3 
 /// Reset-after GRU gradients differ on the two sides of the reset gate: the input side sees
 /// (dr, dz, dn), the recurrent side (dr, dz, r*dn). One row of gate gradients holds all four so that
 /// the recurrent side is contiguous and in weight order.
-enum GruGradSlot : int { kGruGradN = 0, kGruGradR = 1, kGruGradZ = 2, kGruGradHn = 3, kGruGradSlots = 4 };
+enum GruGradSlot : int {
+    kGruGradN = 0,
+    kGruGradR = 1,
+    kGruGradZ = 2,
+    kGruGradHn = 3,
+    kGruGradSlots = 4
+};
 
 }  // namespace carousel::cell

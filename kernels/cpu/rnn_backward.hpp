@@ -24,7 +24,8 @@ CAROUSEL_INLINE void sum_dh(const CellBackwardArgs<T>& args, std::int64_t vec, s
         for (int v = 0; v < NV; ++v) {
             const std::int64_t unit = (vec + v) * L;
             const int lanes = lanes_of<T>(vec + v, args.hidden_size);
-            acc[r][v] = load_lanes(rows[r].dy + unit, lanes) + load_lanes(rows[r].extra + unit, lanes);
+            acc[r][v] =
+                load_lanes(rows[r].dy + unit, lanes) + load_lanes(rows[r].extra + unit, lanes);
         }
     }
     tile_dot<PackedLayout::kColumns>(a, args.w + vec * args.w_k * L, args.k, args.w_k, acc);
@@ -52,58 +53,61 @@ template <class T>
 void lstm_backward(const CellBackwardArgs<T>& args) {
     using namespace cell;
     const std::int64_t H = args.hidden_size;
-    backward_step(args, [H](const CellBackwardRow<T>& row, std::int64_t unit, int lanes, Vec<T> dh)
-                            __attribute__((always_inline)) {
-        const T* gates = row.gates + unit;
-        const auto d = cell::lstm_backward(
-            load_lanes(gates + kLstmI * H, lanes), load_lanes(gates + kLstmF * H, lanes),
-            load_lanes(gates + kLstmG * H, lanes), load_lanes(gates + kLstmO * H, lanes),
-            load_lanes(row.c_prev + unit, lanes), load_lanes(row.c + unit, lanes), dh,
-            load_lanes(static_cast<const T*>(row.dc) + unit, lanes));
-        T* dg = row.dg + unit;
-        store_lanes(dg + kLstmI * H, d.di, lanes);
-        store_lanes(dg + kLstmF * H, d.df, lanes);
-        store_lanes(dg + kLstmG * H, d.dg, lanes);
-        store_lanes(dg + kLstmO * H, d.d_o, lanes);
-        store_lanes(row.dc + unit, d.dc_prev, lanes);
-    });
+    backward_step(
+        args, [H](const CellBackwardRow<T>& row, std::int64_t unit, int lanes,
+                  Vec<T> dh) __attribute__((always_inline)) {
+            const T* gates = row.gates + unit;
+            const auto d = cell::lstm_backward(
+                load_lanes(gates + kLstmI * H, lanes), load_lanes(gates + kLstmF * H, lanes),
+                load_lanes(gates + kLstmG * H, lanes), load_lanes(gates + kLstmO * H, lanes),
+                load_lanes(row.c_prev + unit, lanes), load_lanes(row.c + unit, lanes), dh,
+                load_lanes(static_cast<const T*>(row.dc) + unit, lanes));
+            T* dg = row.dg + unit;
+            store_lanes(dg + kLstmI * H, d.di, lanes);
+            store_lanes(dg + kLstmF * H, d.df, lanes);
+            store_lanes(dg + kLstmG * H, d.dg, lanes);
+            store_lanes(dg + kLstmO * H, d.d_o, lanes);
+            store_lanes(row.dc + unit, d.dc_prev, lanes);
+        });
 }
 
 template <class T>
 void gru_backward(const CellBackwardArgs<T>& args) {
     using namespace cell;
     const std::int64_t H = args.hidden_size;
-    backward_step(args, [H](const CellBackwardRow<T>& row, std::int64_t unit, int lanes, Vec<T> dh)
-                            __attribute__((always_inline)) {
-        const T* gates = row.gates + unit;
-        const auto d = cell::gru_backward(
-            load_lanes(gates + kGruR * H, lanes), load_lanes(gates + kGruZ * H, lanes),
-            load_lanes(gates + kGruN * H, lanes), load_lanes(gates + kGruHn * H, lanes),
-            load_lanes(row.h_prev + unit, lanes), dh);
-        T* dg = row.dg + unit;
-        store_lanes(dg + kGruGradN * H, d.dn, lanes);
-        store_lanes(dg + kGruGradR * H, d.dr, lanes);
-        store_lanes(dg + kGruGradZ * H, d.dz, lanes);
-        store_lanes(dg + kGruGradHn * H, d.dhn, lanes);
-        store_lanes(row.carry + unit, d.dh_prev, lanes);
-    });
+    backward_step(
+        args, [H](const CellBackwardRow<T>& row, std::int64_t unit, int lanes,
+                  Vec<T> dh) __attribute__((always_inline)) {
+            const T* gates = row.gates + unit;
+            const auto d = cell::gru_backward(
+                load_lanes(gates + kGruR * H, lanes), load_lanes(gates + kGruZ * H, lanes),
+                load_lanes(gates + kGruN * H, lanes), load_lanes(gates + kGruHn * H, lanes),
+                load_lanes(row.h_prev + unit, lanes), dh);
+            T* dg = row.dg + unit;
+            store_lanes(dg + kGruGradN * H, d.dn, lanes);
+            store_lanes(dg + kGruGradR * H, d.dr, lanes);
+            store_lanes(dg + kGruGradZ * H, d.dz, lanes);
+            store_lanes(dg + kGruGradHn * H, d.dhn, lanes);
+            store_lanes(row.carry + unit, d.dh_prev, lanes);
+        });
 }
 
 template <class T>
 void gru_reset_before_backward(const CellBackwardArgs<T>& args) {
     using namespace cell;
     const std::int64_t H = args.hidden_size;
-    backward_step(args, [H](const CellBackwardRow<T>& row, std::int64_t unit, int lanes, Vec<T> dh)
-                            __attribute__((always_inline)) {
-        const T* gates = row.gates + unit;
-        const auto d = cell::gru_reset_before_backward(
-            load_lanes(gates + kGruZ * H, lanes), load_lanes(gates + kGruN * H, lanes),
-            load_lanes(row.h_prev + unit, lanes), dh);
-        T* dg = row.dg + unit;
-        store_lanes(dg + kGruZ * H, d.dz, lanes);
-        store_lanes(dg + kGruN * H, d.dn, lanes);
-        store_lanes(row.carry + unit, d.dh_prev, lanes);
-    });
+    backward_step(
+        args, [H](const CellBackwardRow<T>& row, std::int64_t unit, int lanes,
+                  Vec<T> dh) __attribute__((always_inline)) {
+            const T* gates = row.gates + unit;
+            const auto d = cell::gru_reset_before_backward(
+                load_lanes(gates + kGruZ * H, lanes), load_lanes(gates + kGruN * H, lanes),
+                load_lanes(row.h_prev + unit, lanes), dh);
+            T* dg = row.dg + unit;
+            store_lanes(dg + kGruZ * H, d.dz, lanes);
+            store_lanes(dg + kGruN * H, d.dn, lanes);
+            store_lanes(row.carry + unit, d.dh_prev, lanes);
+        });
 }
 
 /// Second half of a reset-before step: dg_next points at this step's dn, so the tile's sum is
@@ -112,24 +116,28 @@ template <class T>
 void gru_reset_gate_backward(const CellBackwardArgs<T>& args) {
     using namespace cell;
     const std::int64_t H = args.hidden_size;
-    backward_step(args, [H](const CellBackwardRow<T>& row, std::int64_t unit, int lanes, Vec<T> drh)
-                            __attribute__((always_inline)) {
-        const auto d =
-            cell::gru_reset_gate_backward(load_lanes(row.gates + kGruR * H + unit, lanes),
-                                          load_lanes(row.h_prev + unit, lanes), drh);
-        store_lanes(row.dg + kGruR * H + unit, d.dr, lanes);
-        store_lanes(row.carry + unit,
-                    load_lanes(static_cast<const T*>(row.carry) + unit, lanes) + d.dh_prev, lanes);
-    });
+    backward_step(
+        args, [H](const CellBackwardRow<T>& row, std::int64_t unit, int lanes,
+                  Vec<T> drh) __attribute__((always_inline)) {
+            const auto d =
+                cell::gru_reset_gate_backward(load_lanes(row.gates + kGruR * H + unit, lanes),
+                                              load_lanes(row.h_prev + unit, lanes), drh);
+            store_lanes(row.dg + kGruR * H + unit, d.dr, lanes);
+            store_lanes(row.carry + unit,
+                        load_lanes(static_cast<const T*>(row.carry) + unit, lanes) + d.dh_prev,
+                        lanes);
+        });
 }
 
 template <class Activation, class T>
 void vanilla_backward(const CellBackwardArgs<T>& args) {
-    backward_step(args, [](const CellBackwardRow<T>& row, std::int64_t unit, int lanes, Vec<T> dh)
-                            __attribute__((always_inline)) {
-        store_lanes(row.dg + unit,
-                    cell::vanilla_backward<Activation>(load_lanes(row.gates + unit, lanes), dh), lanes);
-    });
+    backward_step(
+        args, [](const CellBackwardRow<T>& row, std::int64_t unit, int lanes,
+                 Vec<T> dh) __attribute__((always_inline)) {
+            store_lanes(row.dg + unit,
+                        cell::vanilla_backward<Activation>(load_lanes(row.gates + unit, lanes), dh),
+                        lanes);
+        });
 }
 
 }  // namespace

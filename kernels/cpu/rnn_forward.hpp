@@ -14,7 +14,8 @@ namespace {
 /// Starts a tile: operand pointers, and the first NV gate slots of each row as accumulators.
 template <class T, int MR, int NV>
 CAROUSEL_INLINE void load_gates(const CellForwardArgs<T>& args, const CellForwardRow<T>* rows,
-                                std::int64_t unit, int lanes, const T* (&a)[MR], Vec<T> (&acc)[MR][NV]) {
+                                std::int64_t unit, int lanes, const T* (&a)[MR],
+                                Vec<T> (&acc)[MR][NV]) {
     for (int r = 0; r < MR; ++r) {
         a[r] = rows[r].h_prev;
         for (int g = 0; g < NV; ++g) {
@@ -24,7 +25,8 @@ CAROUSEL_INLINE void load_gates(const CellForwardArgs<T>& args, const CellForwar
 }
 
 template <class T, int MR>
-CAROUSEL_INLINE void lstm_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec, std::int64_t first) {
+CAROUSEL_INLINE void lstm_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec,
+                                       std::int64_t first) {
     using namespace cell;
     constexpr int L = Vec<T>::kLanes;
     const CellForwardRow<T>* rows = args.rows + first;
@@ -33,10 +35,12 @@ CAROUSEL_INLINE void lstm_forward_tile(const CellForwardArgs<T>& args, std::int6
     const T* a[MR];
     Vec<T> acc[MR][kLstmGates];
     load_gates(args, rows, unit, lanes, a, acc);
-    tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * kLstmGates * L, args.k, args.w_k, acc);
+    tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * kLstmGates * L, args.k, args.w_k,
+                                   acc);
     for (int r = 0; r < MR; ++r) {
-        const auto out = cell::lstm_forward(acc[r][kLstmI], acc[r][kLstmF], acc[r][kLstmG], acc[r][kLstmO],
-                                            load_lanes(rows[r].c_prev + unit, lanes));
+        const auto out =
+            cell::lstm_forward(acc[r][kLstmI], acc[r][kLstmF], acc[r][kLstmG], acc[r][kLstmO],
+                               load_lanes(rows[r].c_prev + unit, lanes));
         store_lanes(rows[r].c + unit, out.c, lanes);
         store_lanes(rows[r].h + unit, out.h, lanes);
         if (args.save) {
@@ -50,7 +54,8 @@ CAROUSEL_INLINE void lstm_forward_tile(const CellForwardArgs<T>& args, std::int6
 }
 
 template <class T, int MR>
-CAROUSEL_INLINE void gru_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec, std::int64_t first) {
+CAROUSEL_INLINE void gru_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec,
+                                      std::int64_t first) {
     using namespace cell;
     constexpr int L = Vec<T>::kLanes;
     const CellForwardRow<T>* rows = args.rows + first;
@@ -60,15 +65,17 @@ CAROUSEL_INLINE void gru_forward_tile(const CellForwardArgs<T>& args, std::int64
     Vec<T> acc[MR][kGruGates];
     load_gates(args, rows, unit, lanes, a, acc);
     // The candidate's recurrent part passes the reset gate first, so it is summed on its own.
-    const Vec<T> bias = args.bias_hn == nullptr ? Vec<T>(T(0)) : load_lanes(args.bias_hn + unit, lanes);
+    const Vec<T> bias =
+        args.bias_hn == nullptr ? Vec<T>(T(0)) : load_lanes(args.bias_hn + unit, lanes);
     for (int r = 0; r < MR; ++r) acc[r][kGruN] = bias;
-    tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * kGruGates * L, args.k, args.w_k, acc);
+    tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * kGruGates * L, args.k, args.w_k,
+                                   acc);
     for (int r = 0; r < MR; ++r) {
         T* gates = rows[r].gates + unit;
         const Vec<T> hn = acc[r][kGruN];
         const auto out =
-            cell::gru_forward(acc[r][kGruR], acc[r][kGruZ], load_lanes(gates + kGruN * H, lanes), hn,
-                              load_lanes(rows[r].h_prev + unit, lanes));
+            cell::gru_forward(acc[r][kGruR], acc[r][kGruZ], load_lanes(gates + kGruN * H, lanes),
+                              hn, load_lanes(rows[r].h_prev + unit, lanes));
         store_lanes(rows[r].h + unit, out.h, lanes);
         if (args.save) {
             store_lanes(gates + kGruR * H, out.r, lanes);
@@ -115,7 +122,8 @@ CAROUSEL_INLINE void gru_reset_before_state_tile(const CellForwardArgs<T>& args,
     for (int r = 0; r < MR; ++r) {
         a[r] = rows[r].aux;
         for (int v = 0; v < NV; ++v) {
-            acc[r][v] = load_lanes(rows[r].gates + kGruN * H + (vec + v) * L, lanes_of<T>(vec + v, H));
+            acc[r][v] =
+                load_lanes(rows[r].gates + kGruN * H + (vec + v) * L, lanes_of<T>(vec + v, H));
         }
     }
     tile_dot<PackedLayout::kColumns>(a, args.w + vec * args.w_k * L, args.k, args.w_k, acc);
@@ -134,7 +142,8 @@ CAROUSEL_INLINE void gru_reset_before_state_tile(const CellForwardArgs<T>& args,
 }
 
 template <class Activation, class T, int MR, int NV>
-CAROUSEL_INLINE void vanilla_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec, std::int64_t first) {
+CAROUSEL_INLINE void vanilla_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec,
+                                          std::int64_t first) {
     constexpr int L = Vec<T>::kLanes;
     const CellForwardRow<T>* rows = args.rows + first;
     const T* a[MR];
@@ -142,7 +151,8 @@ CAROUSEL_INLINE void vanilla_forward_tile(const CellForwardArgs<T>& args, std::i
     for (int r = 0; r < MR; ++r) {
         a[r] = rows[r].h_prev;
         for (int v = 0; v < NV; ++v) {
-            acc[r][v] = load_lanes(rows[r].gates + (vec + v) * L, lanes_of<T>(vec + v, args.hidden_size));
+            acc[r][v] =
+                load_lanes(rows[r].gates + (vec + v) * L, lanes_of<T>(vec + v, args.hidden_size));
         }
     }
     tile_dot<PackedLayout::kColumns>(a, args.w + vec * args.w_k * L, args.k, args.w_k, acc);
@@ -159,22 +169,22 @@ CAROUSEL_INLINE void vanilla_forward_tile(const CellForwardArgs<T>& args, std::i
 
 template <class T>
 void lstm_forward(const CellForwardArgs<T>& args) {
-    for_gate_tiles<cell::kLstmGates, T>(
-        args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
-        [&](std::int64_t vec, std::int64_t first, auto mr) {
-            constexpr int MR = decltype(mr)::value;
-            lstm_forward_tile<T, MR>(args, vec, first);
-        });
+    for_gate_tiles<cell::kLstmGates, T>(args.num_rows, args.vec_begin, args.vec_end, args.k,
+                                        args.descending,
+                                        [&](std::int64_t vec, std::int64_t first, auto mr) {
+                                            constexpr int MR = decltype(mr)::value;
+                                            lstm_forward_tile<T, MR>(args, vec, first);
+                                        });
 }
 
 template <class T>
 void gru_forward(const CellForwardArgs<T>& args) {
-    for_gate_tiles<cell::kGruGates, T>(
-        args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
-        [&](std::int64_t vec, std::int64_t first, auto mr) {
-            constexpr int MR = decltype(mr)::value;
-            gru_forward_tile<T, MR>(args, vec, first);
-        });
+    for_gate_tiles<cell::kGruGates, T>(args.num_rows, args.vec_begin, args.vec_end, args.k,
+                                       args.descending,
+                                       [&](std::int64_t vec, std::int64_t first, auto mr) {
+                                           constexpr int MR = decltype(mr)::value;
+                                           gru_forward_tile<T, MR>(args, vec, first);
+                                       });
 }
 
 template <class T>

@@ -31,9 +31,12 @@ CAROUSEL_INLINE void matmul_tile(const MatmulArgs<T>& args, std::int64_t vec, st
     for (int r = 0; r < MR; ++r) {
         a[r] = rows[r].a;
         for (int v = 0; v < NV; ++v) {
-            acc[r][v] = args.bias == nullptr ? Vec<T>(T(0)) : load_lanes(args.bias + column(v), lanes(v));
-            if (rows[r].init != nullptr) acc[r][v] += load_lanes(rows[r].init + column(v), lanes(v));
-            if (rows[r].init2 != nullptr) acc[r][v] += load_lanes(rows[r].init2 + column(v), lanes(v));
+            acc[r][v] =
+                args.bias == nullptr ? Vec<T>(T(0)) : load_lanes(args.bias + column(v), lanes(v));
+            if (rows[r].init != nullptr)
+                acc[r][v] += load_lanes(rows[r].init + column(v), lanes(v));
+            if (rows[r].init2 != nullptr)
+                acc[r][v] += load_lanes(rows[r].init2 + column(v), lanes(v));
         }
     }
     const std::int64_t panel = args.w_k * (gates ? NV : 1) * L;
@@ -55,8 +58,8 @@ void matmul(const MatmulArgs<T>& args) {
 
 /// Walks single vectors of units with G gates side by side.
 template <int G, class T, class F>
-CAROUSEL_INLINE void for_gate_tiles(std::int64_t num_rows, std::int64_t vec_begin, std::int64_t vec_end,
-                                    std::int64_t k, bool descending, F&& f) {
+CAROUSEL_INLINE void for_gate_tiles(std::int64_t num_rows, std::int64_t vec_begin,
+                                    std::int64_t vec_end, std::int64_t k, bool descending, F&& f) {
     const std::int64_t block = row_block<T>(k);
     for (std::int64_t begin = 0; begin < num_rows; begin += block) {
         const std::int64_t end = begin + block < num_rows ? begin + block : num_rows;
@@ -100,7 +103,8 @@ void pack(const PackArgs<T>& args) {
                 for (std::int64_t lane = 0; lane < L; ++lane) {
                     const T* from = source + lane * args.stride_m;
                     for (std::int64_t k = k0; k < k1; ++k) {
-                        target[k * gates * L + lane] = lane < lanes ? from[k * args.stride_k] : T(0);
+                        target[k * gates * L + lane] =
+                            lane < lanes ? from[k * args.stride_k] : T(0);
                     }
                 }
             }
@@ -115,7 +119,8 @@ void column_sum(const ColumnSumArgs<T>& args) {
     constexpr std::int64_t L = Vec<T>::kLanes;
     constexpr std::int64_t kBlock = 64;
     for (std::int64_t column = args.begin; column < args.end; column += L) {
-        const int lanes = args.end - column < L ? static_cast<int>(args.end - column) : static_cast<int>(L);
+        const int lanes =
+            args.end - column < L ? static_cast<int>(args.end - column) : static_cast<int>(L);
         double total[Vec<T>::kLanes] = {};
         for (std::int64_t row0 = 0; row0 < args.rows; row0 += kBlock) {
             const std::int64_t row1 = row0 + kBlock < args.rows ? row0 + kBlock : args.rows;

@@ -48,7 +48,8 @@ struct VecTraits<double> {
     typedef std::int64_t Int __attribute__((vector_size(kVectorBytes)));
     static constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52
     static constexpr int kMantissaBits = 52, kExponentBias = 1023;
-    static constexpr double kLn2Hi = 6.93147180369123816490e-01, kLn2Lo = 1.90821492927058770002e-10;
+    static constexpr double kLn2Hi = 6.93147180369123816490e-01,
+                            kLn2Lo = 1.90821492927058770002e-10;
     static constexpr double kExpMin = -708.0, kExpMax = 709.0;
 };
 
@@ -159,8 +160,9 @@ CAROUSEL_INLINE Vec<T> sqrt(Vec<T> a) {
 #else
     Vec<T> out;
     for (int lane = 0; lane < Vec<T>::kLanes; ++lane) {
-        out.v[lane] = sizeof(T) == 4 ? static_cast<T>(__builtin_sqrtf(static_cast<float>(a.v[lane])))
-                                     : static_cast<T>(__builtin_sqrt(a.v[lane]));
+        out.v[lane] = sizeof(T) == 4
+                          ? static_cast<T>(__builtin_sqrtf(static_cast<float>(a.v[lane])))
+                          : static_cast<T>(__builtin_sqrt(a.v[lane]));
     }
     return out;
 #endif

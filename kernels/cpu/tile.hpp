@@ -65,7 +65,8 @@ CAROUSEL_INLINE void tile_dot(const T* const (&a)[MR], const T* w, std::int64_t 
     for (; i < k; ++i) {
         for (int r = 0; r < MR; ++r) {
             const Vec<T> x(a[r][i]);
-            for (int v = 0; v < NV; ++v) acc[r][v] = fma(x, load(w + i * step + v * stream), acc[r][v]);
+            for (int v = 0; v < NV; ++v)
+                acc[r][v] = fma(x, load(w + i * step + v * stream), acc[r][v]);
         }
     }
     for (int u = 1; u < unroll; ++u) {
@@ -127,8 +128,9 @@ CAROUSEL_INLINE void for_row_tiles(std::int64_t begin, std::int64_t end, F&& f) 
     for (std::int64_t tile = 0; tile < tiles; ++tile) {
         const std::int64_t first = begin + num_rows * tile / tiles;
         const std::int64_t last = begin + num_rows * (tile + 1) / tiles;
-        with_constant<MaxRows>(static_cast<int>(last - first),
-                               [&](auto rows) __attribute__((always_inline)) { f(first, rows); });
+        with_constant<MaxRows>(
+            static_cast<int>(last - first), [&](auto rows)
+                                                __attribute__((always_inline)) { f(first, rows); });
     }
 }
 

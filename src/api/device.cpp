@@ -19,7 +19,8 @@ Device Device::parse(const std::string& text) {
     if (text == "cuda") return cuda(0);
     if (text.rfind("cuda:", 0) == 0 && text.size() > 5 && text.size() < 10) {
         bool digits = true;
-        for (std::size_t i = 5; i < text.size(); ++i) digits = digits && std::isdigit(static_cast<unsigned char>(text[i]));
+        for (std::size_t i = 5; i < text.size(); ++i)
+            digits = digits && std::isdigit(static_cast<unsigned char>(text[i]));
         if (digits) return cuda(std::atoi(text.c_str() + 5));
     }
     throw Error(ErrorCode::kInvalidArgument,

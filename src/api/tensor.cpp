@@ -13,14 +13,22 @@ namespace carousel {
 
 const char* dtype_name(DType dtype) noexcept {
     switch (dtype) {
-        case DType::kF32: return "f32";
-        case DType::kF64: return "f64";
-        case DType::kTf32: return "tf32";
-        case DType::kBf16: return "bf16";
-        case DType::kF16: return "f16";
-        case DType::kI32: return "i32";
-        case DType::kI64: return "i64";
-        case DType::kU8: return "u8";
+        case DType::kF32:
+            return "f32";
+        case DType::kF64:
+            return "f64";
+        case DType::kTf32:
+            return "tf32";
+        case DType::kBf16:
+            return "bf16";
+        case DType::kF16:
+            return "f16";
+        case DType::kI32:
+            return "i32";
+        case DType::kI64:
+            return "i64";
+        case DType::kU8:
+            return "u8";
     }
     return "?";
 }
@@ -28,20 +36,24 @@ const char* dtype_name(DType dtype) noexcept {
 std::size_t dtype_bytes(DType dtype) noexcept {
     switch (dtype) {
         case DType::kF64:
-        case DType::kI64: return 8;
+        case DType::kI64:
+            return 8;
         case DType::kF32:
         case DType::kTf32:
-        case DType::kI32: return 4;
+        case DType::kI32:
+            return 4;
         case DType::kBf16:
-        case DType::kF16: return 2;
-        case DType::kU8: return 1;
+        case DType::kF16:
+            return 2;
+        case DType::kU8:
+            return 1;
     }
     return 0;
 }
 
 DType dtype_parse(const std::string& text) {
-    for (DType dtype : {DType::kF32, DType::kF64, DType::kTf32, DType::kBf16, DType::kF16, DType::kI32,
-                        DType::kI64, DType::kU8}) {
+    for (DType dtype : {DType::kF32, DType::kF64, DType::kTf32, DType::kBf16, DType::kF16,
+                        DType::kI32, DType::kI64, DType::kU8}) {
         if (text == dtype_name(dtype)) return dtype;
     }
     throw Error(ErrorCode::kInvalidArgument,
@@ -52,15 +64,18 @@ namespace {
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 }
 
-Buffer::Buffer(std::size_t bytes, Device device, const char* what) : bytes_(bytes), device_(device) {
+Buffer::Buffer(std::size_t bytes, Device device, const char* what)
+    : bytes_(bytes), device_(device) {
     if (device.type != DeviceType::kCpu) {
         std::string why;
         device_usable(device, &why);
-        throw Error(ErrorCode::kUnsupported, std::string("cannot allocate ") + what + " on " + device.name() + ": " + why);
+        throw Error(ErrorCode::kUnsupported,
+                    std::string("cannot allocate ") + what + " on " + device.name() + ": " + why);
     }
     if (bytes == 0) return;
     const auto fail = [&]() {
-        throw Error(ErrorCode::kOutOfMemory, "out of memory: " + std::to_string(bytes) + " bytes needed for " + what +
+        throw Error(ErrorCode::kOutOfMemory, "out of memory: " + std::to_string(bytes) +
+                                                 " bytes needed for " + what +
                                                  "; use a smaller batch or shorter sequences");
     };
     if (bytes >= kHugePage) {
@@ -68,7 +83,8 @@ Buffer::Buffer(std::size_t bytes, Device device, const char* what) : bytes_(byte
         // of its own so that the memory goes back when the owner goes.
         if (bytes > SIZE_MAX - 2 * kHugePage) fail();
         mapped_bytes_ = (bytes + kHugePage - 1) / kHugePage * kHugePage + kHugePage;
-        void* mapped = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* mapped = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (mapped == MAP_FAILED) {
             mapped_bytes_ = 0;
             fail();

@@ -23,14 +23,18 @@ void fill_dropout_mask(const DropoutKey& key, double p, std::int64_t first, std:
         const Philox::ctr_type counter = {
             {low(block), high(block), low(key.step), key.layer ^ (high(key.step) << 8)}};
         const Philox::ctr_type words = philox(counter, philox_key);
-        const auto block_end = std::min<std::int64_t>(end, static_cast<std::int64_t>(block) * 4 + 4);
+        const auto block_end =
+            std::min<std::int64_t>(end, static_cast<std::int64_t>(block) * 4 + 4);
         for (; e < block_end; ++e) {
-            multiplier[e - first] = words[static_cast<std::size_t>(e % 4)] < threshold ? T(0) : keep;
+            multiplier[e - first] =
+                words[static_cast<std::size_t>(e % 4)] < threshold ? T(0) : keep;
         }
     }
 }
 
-template void fill_dropout_mask(const DropoutKey&, double, std::int64_t, std::int64_t, float*) noexcept;
-template void fill_dropout_mask(const DropoutKey&, double, std::int64_t, std::int64_t, double*) noexcept;
+template void fill_dropout_mask(const DropoutKey&, double, std::int64_t, std::int64_t,
+                                float*) noexcept;
+template void fill_dropout_mask(const DropoutKey&, double, std::int64_t, std::int64_t,
+                                double*) noexcept;
 
 }  // namespace carousel

@@ -9,18 +9,32 @@ namespace carousel {
 std::vector<ParamShape> layer_param_shapes(const RnnSpec& spec, std::int64_t layer) {
     const std::int64_t gate_rows = spec.num_gates() * spec.hidden_size;
     std::vector<ParamShape> shapes;
-    shapes.push_back({"weight_ih", &RnnLayerParams::w_ih, &RnnLayerGrads::dw_ih, "w_ih", 2,
+    shapes.push_back({"weight_ih",
+                      &RnnLayerParams::w_ih,
+                      &RnnLayerGrads::dw_ih,
+                      "w_ih",
+                      2,
                       {gate_rows, spec.layer_input_size(layer)}});
-    shapes.push_back({"weight_hh", &RnnLayerParams::w_hh, &RnnLayerGrads::dw_hh, "w_hh", 2,
+    shapes.push_back({"weight_hh",
+                      &RnnLayerParams::w_hh,
+                      &RnnLayerGrads::dw_hh,
+                      "w_hh",
+                      2,
                       {gate_rows, spec.output_size()}});
     if (spec.bias != BiasMode::kNone) {
-        shapes.push_back({"bias_ih", &RnnLayerParams::b_ih, &RnnLayerGrads::db_ih, "b_ih", 1, {gate_rows, 0}});
+        shapes.push_back(
+            {"bias_ih", &RnnLayerParams::b_ih, &RnnLayerGrads::db_ih, "b_ih", 1, {gate_rows, 0}});
     }
     if (spec.bias == BiasMode::kDouble) {
-        shapes.push_back({"bias_hh", &RnnLayerParams::b_hh, &RnnLayerGrads::db_hh, "b_hh", 1, {gate_rows, 0}});
+        shapes.push_back(
+            {"bias_hh", &RnnLayerParams::b_hh, &RnnLayerGrads::db_hh, "b_hh", 1, {gate_rows, 0}});
     }
     if (spec.proj_size > 0) {
-        shapes.push_back({"weight_hr", &RnnLayerParams::w_hr, &RnnLayerGrads::dw_hr, "w_hr", 2,
+        shapes.push_back({"weight_hr",
+                          &RnnLayerParams::w_hr,
+                          &RnnLayerGrads::dw_hr,
+                          "w_hr",
+                          2,
                           {spec.proj_size, spec.hidden_size}});
     }
     return shapes;
@@ -60,12 +74,13 @@ namespace {
 template <class View, class Pointer, class Visit>
 void walk_flat(const RnnSpec& spec, Pointer* flat, Device device, Visit&& visit) {
     validate(spec);
-    auto* bytes = static_cast<std::conditional_t<std::is_const_v<Pointer>, const char*, char*>>(flat);
+    auto* bytes =
+        static_cast<std::conditional_t<std::is_const_v<Pointer>, const char*, char*>>(flat);
     for (std::int64_t state = 0; state < spec.num_states(); ++state) {
         for (const ParamShape& shape : layer_param_shapes(spec, state / spec.num_directions())) {
-            const View view = shape.ndim == 2
-                                  ? View(bytes, spec.dtype, {shape.shape[0], shape.shape[1]}, device)
-                                  : View(bytes, spec.dtype, {shape.shape[0]}, device);
+            const View view =
+                shape.ndim == 2 ? View(bytes, spec.dtype, {shape.shape[0], shape.shape[1]}, device)
+                                : View(bytes, spec.dtype, {shape.shape[0]}, device);
             visit(state, shape, view);
             bytes += static_cast<std::size_t>(view.numel()) * dtype_bytes(spec.dtype);
         }
@@ -77,18 +92,20 @@ void walk_flat(const RnnSpec& spec, Pointer* flat, Device device, Visit&& visit)
 RnnParams params_from_flat(const RnnSpec& spec, const void* flat, Device device) {
     RnnParams params;
     params.layers.resize(static_cast<std::size_t>(spec.num_states()));
-    walk_flat<ConstTensorView>(spec, flat, device, [&](std::int64_t state, const ParamShape& shape, const auto& view) {
-        params.layers[static_cast<std::size_t>(state)].*shape.param = view;
-    });
+    walk_flat<ConstTensorView>(
+        spec, flat, device, [&](std::int64_t state, const ParamShape& shape, const auto& view) {
+            params.layers[static_cast<std::size_t>(state)].*shape.param = view;
+        });
     return params;
 }
 
 RnnGrads grads_from_flat(const RnnSpec& spec, void* flat, Device device) {
     RnnGrads grads;
     grads.layers.resize(static_cast<std::size_t>(spec.num_states()));
-    walk_flat<TensorView>(spec, flat, device, [&](std::int64_t state, const ParamShape& shape, const auto& view) {
-        grads.layers[static_cast<std::size_t>(state)].*shape.grad = view;
-    });
+    walk_flat<TensorView>(spec, flat, device,
+                          [&](std::int64_t state, const ParamShape& shape, const auto& view) {
+                              grads.layers[static_cast<std::size_t>(state)].*shape.grad = view;
+                          });
     return grads;
 }
 

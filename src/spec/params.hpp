@@ -12,7 +12,7 @@ struct ParamShape {
     const char* torch_name;  ///< "weight_ih"
     ConstTensorView RnnLayerParams::*param;
     TensorView RnnLayerGrads::*grad;
-    const char* name;        ///< "w_ih"
+    const char* name;  ///< "w_ih"
     int ndim;
     std::int64_t shape[2];
 };

@@ -9,9 +9,12 @@ namespace carousel::cpu {
 
 const char* isa_name(CpuIsa isa) noexcept {
     switch (isa) {
-        case CpuIsa::kBaseline: return "baseline";
-        case CpuIsa::kAvx2: return "avx2";
-        case CpuIsa::kAvx512: return "avx512";
+        case CpuIsa::kBaseline:
+            return "baseline";
+        case CpuIsa::kAvx2:
+            return "avx2";
+        case CpuIsa::kAvx512:
+            return "avx512";
     }
     return "?";
 }
@@ -44,8 +47,8 @@ CpuIsa choose_isa() {
         }
         return isa;
     }
-    throw Error(ErrorCode::kInvalidArgument, std::string("CAROUSEL_CPU_ISA=") + asked +
-                                                 ": expected baseline, avx2 or avx512");
+    throw Error(ErrorCode::kInvalidArgument,
+                std::string("CAROUSEL_CPU_ISA=") + asked + ": expected baseline, avx2 or avx512");
 }
 
 }  // namespace

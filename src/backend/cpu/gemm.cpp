@@ -35,9 +35,18 @@ private:
 
 void gemm_serial(const Gemm<float>& g) noexcept {
     if (g.m <= 0 || g.n <= 0) return;
+    if (g.k <= 0) {
+        for (std::int64_t row = 0; row < g.m; ++row) {
+            for (std::int64_t column = 0; column < g.n; ++column) {
+                float& c = g.c[row * g.ldc + column];
+                c = g.beta == 0.0f ? 0.0f : g.beta * c;
+            }
+        }
+        return;
+    }
     const SingleOmpThread guard;
-    dnnl_sgemm(g.trans_a ? 'T' : 'N', g.trans_b ? 'T' : 'N', g.m, g.n, g.k, g.alpha, g.a, g.lda, g.b,
-               g.ldb, g.beta, g.c, g.ldc);
+    dnnl_sgemm(g.trans_a ? 'T' : 'N', g.trans_b ? 'T' : 'N', g.m, g.n, g.k, g.alpha, g.a, g.lda,
+               g.b, g.ldb, g.beta, g.c, g.ldc);
 }
 
 void gemm_serial(const Gemm<double>& g) noexcept {
@@ -90,7 +99,8 @@ template <class T>
 void gemm(ThreadPool& pool, const Gemm<T>& g) noexcept {
     const int num_threads = pool.num_threads();
     // Below this a fork costs more than it saves (a region is about 1 us when the team is awake).
-    if (num_threads == 1 || static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) < 3e4) {
+    if (num_threads == 1 ||
+        static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k) < 3e4) {
         gemm_serial(g);
         return;
     }

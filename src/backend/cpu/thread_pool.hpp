@@ -98,7 +98,8 @@ struct Span {
     std::int64_t begin, end;
     std::int64_t size() const noexcept { return end - begin; }
 };
-inline Span split_evenly(std::int64_t count, int index, int members, std::int64_t grain = 1) noexcept {
+inline Span split_evenly(std::int64_t count, int index, int members,
+                         std::int64_t grain = 1) noexcept {
     const std::int64_t blocks = (count + grain - 1) / grain;
     const auto at = [&](std::int64_t i) {
         const std::int64_t edge = blocks * i / members * grain;

@@ -1,0 +1,80 @@
+#pragma once
+
+#include "src/backend/cpu/gemm.hpp"
+#include "src/backend/cpu/rnn_context.hpp"
+
+namespace carousel::cpu {
+
+/// One backward pass, shared by the team. Built before the parallel region; owns nothing.
+template <class T>
+class BackwardPass {
+public:
+    BackwardPass(const RnnPlan::Impl& plan, const RnnBackwardArgs& args) noexcept;
+
+    /// Runs every step of the plan's list; called by all members.
+    void run(const Member& member) const noexcept;
+
+private:
+    struct Sweep;  // one (layer, direction)
+
+    Sweep make_sweep(std::int64_t layer, std::int64_t dir) const noexcept;
+    StateWeights<T> weights(std::int64_t layer, std::int64_t state) const noexcept;
+    char* row_list(const Member& member) const noexcept;
+    T* work_or_null(std::size_t slice) const noexcept;
+
+    void sweep(const Member& member, const PlanStep& step) const noexcept;
+    void begin_rows(const Member& member, const Sweep& sweep, std::int64_t t) const noexcept;
+    void recurrent_step(const Member& member, const Sweep& sweep, std::int64_t t) const noexcept;
+    void projected_dh(const Member& member, const Sweep& sweep, std::int64_t t) const noexcept;
+    void norms(const Member& member, const Sweep& sweep) const noexcept;
+    void state_grads(const Member& member, const PlanStep& step) const noexcept;
+    void bias_grads(const Member& member, const PlanStep& step) const noexcept;
+    void input_grads(const Member& member, const PlanStep& step) const noexcept;
+    void dropout_grads(const Member& member, std::int64_t layer) const noexcept;
+
+    // Weight gradients (rnn_weight_grads.cpp).
+    void weight_grads(const Member& member, const PlanStep& step) const noexcept;
+    void dw_ih(const Member& member, const Sweep& sweep, T* dw) const noexcept;
+    void dw_hh(const Member& member, const Sweep& sweep, T* dw) const noexcept;
+    template <class RowAt>
+    void gathered_product(const Member& member, std::int64_t width, RowAt&& row_at, Gemm<T> part0,
+                          Gemm<T> part1) const noexcept;
+
+    bool wants_input_grads(std::int64_t layer) const noexcept {
+        return layer > 0 || args_.dx.defined();
+    }
+
+    const RnnPlan::Impl& plan_;
+    const RnnSpec& spec_;
+    const RnnBackwardArgs& args_;
+    const RnnSchedule::Workspace& work_;
+    const RnnKernels<T>& kernels_;
+    ReserveHeader header_;
+    std::int64_t T_, N_, slots_, width_;  ///< width_ = D*O
+    const T* zeros_;
+    T* dgates_;
+};
+
+/// Addresses of one (layer, direction).
+template <class T>
+struct BackwardPass<T>::Sweep {
+    Walk walk;
+    std::int64_t layer, dir, state;
+    StateWeights<T> w;
+    Sequence<const T> x;   ///< layer input
+    Sequence<const T> y;   ///< layer output, this direction's columns
+    Sequence<const T> dy;  ///< of the layer output, this direction's columns; may be undefined
+    const T *gates, *c, *aux;
+    const T *hx, *cx, *dhy, *dcy;
+    T *dhx, *dcx;
+    double* sum_squares;  ///< [T,threads] or null
+
+    /// h before step t, or null where it is zero; [O].
+    const T* h_prev(std::int64_t t, std::int64_t n, std::int64_t O) const noexcept {
+        if (walk.cut_before(t, n)) return nullptr;
+        if (t == walk.first(n)) return offset_or_null(hx, n * O);
+        return y.row(walk.previous(t), n);
+    }
+};
+
+}  // namespace carousel::cpu

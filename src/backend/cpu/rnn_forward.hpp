@@ -1,0 +1,45 @@
+#pragma once
+
+#include "src/backend/cpu/rnn_context.hpp"
+
+namespace carousel::cpu {
+
+/// One forward pass, shared by the team. Built before the parallel region; owns nothing.
+template <class T>
+class ForwardPass {
+public:
+    ForwardPass(const RnnPlan::Impl& plan, const RnnForwardArgs& args, bool training) noexcept;
+
+    /// Runs every step of the plan's list; called by all members.
+    void run(const Member& member) const noexcept;
+
+private:
+    struct Sweep;  // one (layer, direction)
+
+    Sweep make_sweep(std::int64_t layer, std::int64_t dir) const noexcept;
+    Sequence<const T> input_of(std::int64_t layer) const noexcept;
+    Sequence<T> output_of(std::int64_t layer) const noexcept;
+    StateWeights<T> weights(std::int64_t state) const noexcept;
+
+    void sweep(const Member& member, const PlanStep& step) const noexcept;
+    void input_product(const Member& member, const Sweep& sweep, std::int64_t s0,
+                       std::int64_t s1) const noexcept;
+    void recurrent_step(const Member& member, const Sweep& sweep, std::int64_t s) const noexcept;
+    void finish_rows(const Member& member, const Sweep& sweep, std::int64_t t) const noexcept;
+    void state_out(const Member& member, const PlanStep& step) const noexcept;
+    void copy_ring(const Member& member, const Sweep& sweep, std::int64_t s0,
+                   std::int64_t s1) const noexcept;
+    void copy_requested(const Member& member, std::int64_t layer) const noexcept;
+    void dropout(const Member& member, std::int64_t layer) const noexcept;
+
+    const RnnPlan::Impl& plan_;
+    const RnnSpec& spec_;
+    const RnnForwardArgs& args_;
+    const RnnSchedule::Workspace& work_;
+    const RnnKernels<T>& kernels_;
+    bool training_;
+    std::int64_t T_, N_;
+    const T* zeros_;
+};
+
+}  // namespace carousel::cpu
