@@ -50,21 +50,18 @@ TEST(RnnMemory, StridedSequences) {
             }
             return view;
         };
-        const auto expect_wide = [&](const TensorView& view, const std::vector<double>& values) {
+        // Values of a wide view; what lies between its rows must be untouched.
+        const auto narrow = [&](const TensorView& view) {
             const float* first = static_cast<const float*>(view.data);
             const std::int64_t F = view.shape[2];
-            std::vector<bool> mine(static_cast<std::size_t>(5 * view.strides[0]), false);
-            for (std::size_t e = 0; e < values.size(); ++e) {
-                const std::int64_t i = static_cast<std::int64_t>(e);
-                const std::int64_t at =
-                    i / F / 3 * view.strides[0] + i / F % 3 * view.strides[1] + i % F;
-                mine[static_cast<std::size_t>(at)] = true;
-                EXPECT_EQ(static_cast<double>(first[at]), values[e]) << e;
+            std::vector<double> values;
+            for (std::int64_t at = 0; at < 5 * view.strides[0]; ++at) {
+                const std::int64_t n = at % view.strides[0] / view.strides[1];
+                const bool mine = n < 3 && at % view.strides[1] < F;
+                if (mine) values.push_back(static_cast<double>(first[at]));
+                EXPECT_TRUE(mine || first[at] == -7.0F) << "written between rows";
             }
-            for (std::size_t at = 0; at < mine.size(); ++at) {
-                if (mine[at]) continue;
-                EXPECT_EQ(first[at], -7.0F) << "written between rows";
-            }
+            return values;
         };
         memory.reserve(4);
         run.forward_args.x = run.backward_args.x = widen(run.x);
@@ -74,17 +71,18 @@ TEST(RnnMemory, StridedSequences) {
         run.backward_args.dy = widen(run.dy);
         const TensorView dx = widen(run.dx);
         run.backward_args.dx = dx;
+        // Products over rows at other strides may sum in another order.
+        const double limit = tolerance(DType::kF32, 5);
         run.training();
-        expect_wide(y, dense.at("y"));
+        EXPECT_LE(relative_error(narrow(y), dense.at("y")), limit);
         run.backward();
-        expect_wide(dx, dense.at("dx"));
         NamedTensors gradients = run.backward_results();
-        gradients.erase("dx");
+        gradients["dx"] = narrow(dx);
         NamedTensors expected = dense;
-        for (const char* name : {"dx", "y", "hy", "cy", "layer_outputs", "cell_states", "gates"}) {
+        for (const char* name : {"y", "hy", "cy", "layer_outputs", "cell_states", "gates"}) {
             expected.erase(name);
         }
-        expect_same_bits(gradients, expected);
+        expect_close(gradients, expected, limit);
     }
 }
 
