@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "src/io/file.hpp"
+
 namespace carousel::cli {
 
 namespace {
@@ -15,7 +17,10 @@ namespace {
 volatile sig_atomic_t g_interrupted = 0;
 
 void note_interrupt(int) {
-    if (g_interrupted != 0) ::_exit(kExitInterrupted);
+    if (g_interrupted != 0) {
+        io::remove_unfinished_files();
+        ::_exit(kExitInterrupted);
+    }
     g_interrupted = 1;
 }
 

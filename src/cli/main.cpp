@@ -12,6 +12,7 @@
 #include "carousel/error.hpp"
 #include "src/cli/commands.hpp"
 #include "src/cli/common.hpp"
+#include "src/io/file.hpp"
 
 // The door of the tool: registers the commands, parses, runs the chosen one, and turns every
 // failure into a sentence on stderr and an exit code.
@@ -127,7 +128,10 @@ int fail_usage(const CLI::App& app, const std::vector<std::string>& words,
     return kExitUsage;
 }
 
-void end_interrupted(int) { ::_exit(kExitInterrupted); }
+void end_interrupted(int) {
+    io::remove_unfinished_files();
+    ::_exit(kExitInterrupted);
+}
 
 void set_signals() {
     // A reader that goes away, or a file at its size limit, is an error of the write, not a death.

@@ -43,7 +43,39 @@ int write_all(int fd, const void* data, std::size_t bytes) {
     return 0;
 }
 
+/// Names of open temporary files, in memory that is never freed, because a signal handler reads it
+/// at any moment. A file that finds no slot is only not removed by the handler.
+struct UnfinishedFile {
+    std::atomic<int> state{0};  ///< 0 free, 1 being filled in, 2 in use
+    char path[1024] = {};
+};
+UnfinishedFile unfinished_files[16];
+
+int add_unfinished(const std::string& path) noexcept {
+    if (path.size() >= sizeof UnfinishedFile::path) return -1;
+    for (int i = 0; i < 16; ++i) {
+        int expected = 0;
+        if (unfinished_files[i].state.compare_exchange_strong(expected, 1)) {
+            std::memcpy(unfinished_files[i].path, path.c_str(), path.size() + 1);
+            unfinished_files[i].state = 2;
+            return i;
+        }
+    }
+    return -1;
+}
+
+void remove_unfinished(int& slot) noexcept {
+    if (slot >= 0) unfinished_files[slot].state = 0;
+    slot = -1;
+}
+
 }  // namespace
+
+void remove_unfinished_files() noexcept {
+    for (UnfinishedFile& file : unfinished_files) {
+        if (file.state == 2) ::unlink(file.path);
+    }
+}
 
 std::string read_file(const std::string& path) {
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -97,15 +129,18 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path) {
         if (fd_ < 0 && errno != EEXIST) break;
     }
     if (fd_ < 0) throw_io("cannot write '" + path_ + "': no new file can be made there", errno);
+    slot_ = add_unfinished(temp_path_);
     // The successor keeps the access rights of the file that it replaces.
     struct stat info {};
     if (::stat(path_.c_str(), &info) == 0) (void)::fchmod(fd_, info.st_mode & 07777);
 }
 
 AtomicFile::~AtomicFile() {
-    if (fd_ < 0) return;
-    ::close(fd_);
-    ::unlink(temp_path_.c_str());
+    if (fd_ >= 0) {
+        ::close(fd_);
+        ::unlink(temp_path_.c_str());
+    }
+    remove_unfinished(slot_);
 }
 
 void AtomicFile::fail(const std::string& doing, int error_number) {

@@ -33,7 +33,12 @@ private:
     std::string path_;  ///< destination, symbolic links resolved
     std::string temp_path_;
     int fd_ = -1;
+    int slot_ = -1;  ///< where remove_unfinished_files finds the temporary file
 };
+
+/// Removes the temporary files of all AtomicFiles that are open now. For a signal handler that is
+/// about to end the process: async-signal-safe.
+void remove_unfinished_files() noexcept;
 
 /// AtomicFile for content at hand.
 void write_file_atomic(const std::string& path, std::string_view content);

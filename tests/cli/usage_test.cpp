@@ -1,5 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
 
 #include "cli/tool.hpp"
 #include "src/io/file.hpp"
@@ -87,6 +92,44 @@ TEST(ToolUsage, OutputThatCannotBeWritten) {
     EXPECT_THAT(full.err, HasSubstr("cannot write to the standard output"));
     const ToolResult help = run_tool({"--help"}, {.stdout_path = "/dev/full"});
     EXPECT_EQ(help.exit_code, 1);
+}
+
+TEST(ToolUsage, ReaderThatGoesAwayEndsItQuietly) {
+    // A table far larger than a pipe holds, of which only the first line is read.
+    const TempFolder folder;
+    std::vector<io::TensorToWrite> tensors;
+    for (int i = 0; i < 5000; ++i) {
+        tensors.push_back(
+            {"tensor_with_a_long_name_" + std::to_string(i), DType::kF32, {0}, nullptr});
+    }
+    io::write_safetensors(folder.file("many.safetensors"), tensors);
+    const std::string command = std::string("{ \"") + CAROUSEL_TOOL + "\" inspect \"" +
+                                folder.file("many.safetensors") + "\" 2>\"" + folder.file("err") +
+                                "\"; echo $? >\"" + folder.file("code") +
+                                "\"; } | head -n 1 >/dev/null";
+    ASSERT_EQ(std::system(command.c_str()), 0);
+    EXPECT_EQ(io::read_file(folder.file("code")), "0\n");
+    EXPECT_EQ(io::read_file(folder.file("err")), "");
+}
+
+TEST(ToolUsage, InterruptIsExitCode130) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::signal(SIGINT, SIG_DFL);
+        ::execl(CAROUSEL_TOOL, CAROUSEL_TOOL, "bench", "rnn", "--hidden", "8", "--batch", "1",
+                "--seq-len", "2", "--min-time-ms", "60000", "--json", nullptr);
+        ::_exit(120);
+    }
+    // The signal is sent again until it comes after the program has set its handler and ended.
+    int status = 0;
+    int tries = 0;
+    while (::waitpid(child, &status, WNOHANG) == 0 && ++tries < 300) {
+        ::usleep(100000);
+        if (tries >= 5) ::kill(child, SIGINT);
+    }
+    if (tries >= 300) ::kill(child, SIGKILL);
+    ASSERT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 130);
 }
 
 TEST(ToolInspect, ListsTensorsAndMetadata) {

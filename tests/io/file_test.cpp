@@ -118,6 +118,17 @@ TEST_F(FileTest, FullDiskOnAFirstWriteLeavesNothing) {
     EXPECT_TRUE(names().empty());
 }
 
+TEST_F(FileTest, InterruptedWritesLeaveNoTemporary) {
+    write_file_atomic(path("a"), "one");
+    AtomicFile first(path("a"));
+    AtomicFile second(path("b"));
+    first.write("two");
+    EXPECT_EQ(names().size(), 3u);
+    remove_unfinished_files();
+    EXPECT_EQ(names(), std::vector<std::string>{"a"});
+    EXPECT_EQ(read_file(path("a")), "one");
+}
+
 TEST_F(FileTest, SymbolicLinkStaysALink) {
     write_file_atomic(path("target"), "one");
     fs::create_symlink(path("target"), path("link"));
