@@ -21,6 +21,15 @@ std::string padded(std::string text, std::size_t width) {
     return text;
 }
 
+/// Text of a file as it may go to a terminal: control characters, which could steer it, become '?'.
+std::string printable(std::string text) {
+    for (char& c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte < 0x20 || byte == 0x7f) c = '?';
+    }
+    return text;
+}
+
 std::string json_line(const nlohmann::ordered_json& json) {
     return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
@@ -51,11 +60,12 @@ void print_table(const io::SafetensorsFile& file) {
     print_line(padded("name", name_width) + "  dtype    " + padded("shape", shape_width) +
                "  bytes");
     for (const io::StoredTensor& t : file.tensors()) {
-        print_line(padded(t.name, name_width) + "  " + padded(io::stored_type_name(t.type), 7) +
-                   "  " + padded(t.shape_text(), shape_width) + "  " + std::to_string(t.bytes));
+        print_line(padded(printable(t.name), name_width) + "  " +
+                   padded(io::stored_type_name(t.type), 7) + "  " +
+                   padded(t.shape_text(), shape_width) + "  " + std::to_string(t.bytes));
     }
     for (const auto& [key, value] : file.metadata()) {
-        print_line("metadata " + key + " = " + value);
+        print_line("metadata " + printable(key) + " = " + printable(value));
     }
     note(std::to_string(file.tensors().size()) + " tensors, " + std::to_string(elements) +
          " elements, " + bytes_text(bytes));
