@@ -141,10 +141,10 @@ RandomBatcher::RandomBatcher(const std::int32_t* tokens, std::int64_t num_tokens
 
 void RandomBatcher::draw_epoch() {
     EpochRandom random(seed_, cursor_.epoch);
-    const std::int64_t windows = (num_tokens_ - 1) / seq_len_;
-    // What the windows do not fill is left out at the front and the back, by a random cut.
-    const std::int64_t spare = num_tokens_ - 1 - windows * seq_len_;
-    const std::int64_t offset = random.below(spare + 1);
+    // The cut moves from epoch to epoch as far as it leaves enough windows for all mini-batches.
+    const std::int64_t spare = num_tokens_ - 1 - batches_ * batch_size_ * seq_len_;
+    const std::int64_t offset = random.below(std::min(seq_len_, spare + 1));
+    const std::int64_t windows = (num_tokens_ - 1 - offset) / seq_len_;
     starts_.resize(static_cast<std::size_t>(windows));
     for (std::int64_t w = 0; w < windows; ++w) {
         starts_[static_cast<std::size_t>(w)] = offset + w * seq_len_;

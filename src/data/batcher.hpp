@@ -105,8 +105,8 @@ private:
     std::uint64_t seed_;
     std::int64_t batches_;
     BatchCursor cursor_;
-    std::vector<std::int64_t>
-        starts_;  ///< first token of each window of this epoch, in order served
+    /// First token of each window of this epoch, in the order served.
+    std::vector<std::int64_t> starts_;
 };
 
 /// Makes the batcher that `batching` names; `seed` matters to kRandom only.

@@ -164,7 +164,8 @@ void AtomicFile::write(const void* data, std::size_t bytes) {
 
 void AtomicFile::commit() {
     if (fd_ < 0) throw Error(ErrorCode::kInternal, "AtomicFile: commit after commit or failure.");
-    if (::fsync(fd_) != 0) fail("flushing to the disk", errno);
+    // EINVAL is the answer of file systems that have nothing to flush.
+    if (::fsync(fd_) != 0 && errno != EINVAL) fail("flushing to the disk", errno);
     const int fd = fd_;
     // close() is where a network file system reports a full disk.
     if (::close(fd) != 0 && errno != EINTR) {

@@ -205,6 +205,15 @@ TEST(ToolBench, TimesEveryCombinationOfTheLists) {
         EXPECT_GT(line["gflops"], 0.0);
         EXPECT_GE(line["repetitions"], 3);
     }
+    // Two matrix products per gate and step in forward, twice as many in backward.
+    const auto flops = [](const nlohmann::json& line) {
+        return line["gflops"].get<double>() * line["median_ms"].get<double>() * 1e6;
+    };
+    const double gru_step = 2.0 * 3 * 8 * (4 + 8) * 2 * 3;
+    EXPECT_NEAR(flops(lines[1]) / gru_step, 1.0, 2e-3);
+    EXPECT_NEAR(flops(lines[2]) / gru_step, 2.0, 4e-3);
+    EXPECT_NEAR(flops(lines[3]) / gru_step, 3.0, 6e-3);
+    EXPECT_NEAR(flops(lines[15]) / (2.0 * 4 * 16 * (4 + 16) * 2 * 3), 3.0, 6e-3);
     const ToolResult table = run_tool({"bench", "rnn", "--hidden", "8", "--batch", "1", "--seq-len",
                                        "2", "--min-time-ms", "0", "--repeat", "1"});
     EXPECT_EQ(table.exit_code, 0) << table.err;

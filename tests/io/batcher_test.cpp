@@ -124,6 +124,19 @@ TEST(RandomBatcher, WindowsDoNotOverlapAndDifferBetweenEpochs) {
     EXPECT_FALSE(std::is_sorted(epochs[0].begin(), epochs[0].end()));
 }
 
+TEST(RandomBatcher, CutMovesBetweenEpochsAndStaysInside) {
+    const std::int64_t num_tokens = 64 * 5 + 1 + 40, batch = 4, seq_len = 16;
+    const auto tokens = ramp(num_tokens);
+    RandomBatcher batcher(tokens.data(), num_tokens, batch, seq_len, 3);
+    std::set<std::int32_t> cuts;
+    for (int k = 0; k < 40 * batcher.batches_per_epoch(); ++k) {
+        const Batch b = next(batcher, batch, seq_len);
+        for (std::size_t n = 0; n < 4; ++n) cuts.insert(b.tokens[n] % 16);
+        for (const std::int32_t target : b.targets) EXPECT_LT(target, num_tokens);
+    }
+    EXPECT_GT(cuts.size(), 10u);
+}
+
 TEST(RandomBatcher, SeedDecides) {
     const auto tokens = ramp(1000);
     RandomBatcher a(tokens.data(), 1000, 4, 10, 7);

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstdint>
@@ -19,6 +20,11 @@ namespace carousel::io {
 namespace {
 
 using ::testing::HasSubstr;
+
+/// A path that no other test process uses.
+std::string own_file(const std::string& name) {
+    return ::testing::TempDir() + "/" + std::to_string(::getpid()) + "_" + name;
+}
 
 /// A file with this header and so many zero bytes after it.
 std::string file_bytes(const std::string& header, std::size_t content_bytes) {
@@ -166,7 +172,7 @@ TEST(SafetensorsReader, RefusesEveryMalformedFileAndSaysWhy) {
 }
 
 TEST(SafetensorsReader, RefusesTheSameFilesOnDisk) {
-    const std::string path = ::testing::TempDir() + "/malformed.safetensors";
+    const std::string path = own_file("malformed.safetensors");
     for (const Malformed& m : malformed_files()) {
         write_file_atomic(path, m.bytes);
         try {
@@ -177,6 +183,7 @@ TEST(SafetensorsReader, RefusesTheSameFilesOnDisk) {
             EXPECT_THAT(e.what(), HasSubstr(path)) << m.rule;
         }
     }
+    std::filesystem::remove(path);
 }
 
 TEST(SafetensorsReader, EveryTruncationOfAValidFileIsRefused) {
@@ -222,7 +229,7 @@ TEST(SafetensorsReader, MissingFileAndFolderAreErrors) {
 }
 
 TEST(SafetensorsWriter, RoundTripKeepsEverything) {
-    const std::string path = ::testing::TempDir() + "/roundtrip.safetensors";
+    const std::string path = own_file("roundtrip.safetensors");
     const std::vector<double> d{1.5, -0.0, 1e300};
     const std::vector<float> f{1.0f, 2.0f, 3.0f, 4.0f};
     const std::vector<std::int64_t> i{-1, 1LL << 40};
@@ -253,10 +260,11 @@ TEST(SafetensorsWriter, RoundTripKeepsEverything) {
     const SafetensorsFile header = SafetensorsFile::open(path, SafetensorsFile::Content::kHeader);
     EXPECT_EQ(header.get("d").bytes, 24u);
     EXPECT_EQ(header.get("d").data, nullptr);
+    std::filesystem::remove(path);
 }
 
 TEST(SafetensorsWriter, BytesAreExactAndDoNotDependOnTheOrderGiven) {
-    const std::string path = ::testing::TempDir() + "/exact.safetensors";
+    const std::string path = own_file("exact.safetensors");
     const float b = 1.0f;
     const std::uint8_t a = 7;
     const std::int64_t c = 2;
@@ -278,10 +286,11 @@ TEST(SafetensorsWriter, BytesAreExactAndDoNotDependOnTheOrderGiven) {
         path, {{"c", DType::kI64, {}, &c}, {"a", DType::kU8, {1}, &a}, {"b", DType::kF32, {1}, &b}},
         {{"x", "1"}, {"y", "2"}});
     EXPECT_EQ(read_file(path), first);
+    std::filesystem::remove(path);
 }
 
 TEST(SafetensorsWriter, RefusesWhatCannotBeRead) {
-    const std::string path = ::testing::TempDir() + "/refused.safetensors";
+    const std::string path = own_file("refused.safetensors");
     const float v = 0.0f;
     const auto code = [&](std::vector<TensorToWrite> tensors) {
         try {

@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <string>
 
 #include "carousel/error.hpp"
@@ -64,8 +66,9 @@ TEST(Utf8, RefusesIllFormedBytesWithTheirOffset) {
 }
 
 TEST(LoadText, JoinsFilesAndNamesTheFaultyOne) {
-    const std::string a = ::testing::TempDir() + "/text_a.txt";
-    const std::string b = ::testing::TempDir() + "/text_b.txt";
+    const std::string own = ::testing::TempDir() + "/" + std::to_string(::getpid());
+    const std::string a = own + "_a.txt";
+    const std::string b = own + "_b.txt";
     io::write_file_atomic(a,
                           "\xc3\xa9"
                           "a\n");
@@ -86,6 +89,8 @@ TEST(LoadText, JoinsFilesAndNamesTheFaultyOne) {
     EXPECT_THROW(load_text({::testing::TempDir() + "/no_such_text"}), Error);
     EXPECT_THROW(load_text({::testing::TempDir()}), Error);
     EXPECT_THROW(load_text({}), Error);
+    std::filesystem::remove(a);
+    std::filesystem::remove(b);
 }
 
 TEST(Vocabulary, IdsAreRanksOfCodePoints) {
