@@ -40,8 +40,8 @@ struct StoredTensor {
     std::string name;
     StoredType type = StoredType::kF32;
     std::vector<std::int64_t> shape;  ///< [] is a scalar
-    const std::uint8_t* data =
-        nullptr;  ///< not necessarily aligned; null if only the header was read
+    /// Not necessarily aligned; null if only the header was read.
+    const std::uint8_t* data = nullptr;
     std::size_t bytes = 0;
 
     std::int64_t numel() const noexcept;

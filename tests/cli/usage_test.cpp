@@ -139,21 +139,23 @@ TEST(ToolInspect, ListsTensorsAndMetadata) {
     io::write_safetensors(
         folder.file("a.safetensors"),
         {{"rnn.weight", DType::kF32, {2, 3}, data.data()}, {"step", DType::kI64, {}, &scalar}},
-        {{"format", "x"}});
+        {{"format", "x"}, {"note", "\x1b[2Jx"}});
     const ToolResult text = run_tool({"inspect", folder.file("a.safetensors")});
     EXPECT_EQ(text.exit_code, 0);
     EXPECT_THAT(text.out, HasSubstr("rnn.weight  F32      [2,3]  24"));
     EXPECT_THAT(text.out, HasSubstr("metadata format = x"));
     EXPECT_THAT(text.err, HasSubstr("2 tensors, 7 elements"));
+    EXPECT_THAT(text.out, HasSubstr("metadata note = ?[2Jx"));  // no escape sequence gets through
     const auto lines = run_tool({"inspect", "--json", folder.file("a.safetensors")}).json_lines();
-    ASSERT_EQ(lines.size(), 3u);
+    ASSERT_EQ(lines.size(), 4u);
     EXPECT_EQ(lines[0]["metadata"], "format");
     EXPECT_EQ(lines[0]["value"], "x");
-    EXPECT_EQ(lines[1]["name"], "rnn.weight");
-    EXPECT_EQ(lines[1]["dtype"], "F32");
-    EXPECT_EQ(lines[1]["shape"], (std::vector<int>{2, 3}));
-    EXPECT_EQ(lines[1]["bytes"], 24);
-    EXPECT_EQ(lines[2]["shape"], nlohmann::json::array());
+    EXPECT_EQ(lines[1]["value"], "\x1b[2Jx");
+    EXPECT_EQ(lines[2]["name"], "rnn.weight");
+    EXPECT_EQ(lines[2]["dtype"], "F32");
+    EXPECT_EQ(lines[2]["shape"], (std::vector<int>{2, 3}));
+    EXPECT_EQ(lines[2]["bytes"], 24);
+    EXPECT_EQ(lines[3]["shape"], nlohmann::json::array());
 }
 
 TEST(ToolDoctor, SelfTestPassesOnEveryCell) {
