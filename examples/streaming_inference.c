@@ -1,5 +1,5 @@
-/* Streaming inference through the C interface: weights are packed once, and an LSTM eats a signal in
- * pieces, its state carried from one to the next. In pieces or at once, the outputs are the same. */
+/* Streaming inference through the C interface: weights are packed once, and an LSTM eats a signal
+ * in pieces, its state carried from one to the next. In pieces or at once, the outputs agree. */
 
 #include <carousel/carousel.h>
 #include <math.h>

@@ -1,5 +1,5 @@
-// Trains a GRU to say, after a sequence of tokens, which one came first: embedding, recurrent layer,
-// linear output, softmax cross-entropy, gradient clipping and Adam, each called by hand.
+// Trains a GRU to say, after a sequence of tokens, which one came first: embedding, recurrent
+// layer, linear output, softmax cross-entropy, gradient clipping and Adam, each called by hand.
 
 #include <carousel/carousel.hpp>
 

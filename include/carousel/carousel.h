@@ -8,11 +8,11 @@
  * fills it in, and a program built against an old header runs with a newer library.
  *
  * Dims     T = seq_len, N = batch_size, I = input_size, H = hidden_size, P = proj_size, L =
- *          num_layers, D = num_directions, O = P if P > 0 else H, G = gates of the cell (LSTM 4, GRU
- *          3, vanilla 1); row-major, last index fastest.
+ *          num_layers, D = num_directions, O = P if P > 0 else H, G = gates of the cell (LSTM 4,
+ *          GRU 3, vanilla 1); row-major, last index fastest.
  * Units    sizes in elements, *_bytes in bytes.
- * Threads  one plan serves one thread at a time; different plans run concurrently. The last error is
- *          kept per thread. */
+ * Threads  one plan serves one thread at a time; different plans run concurrently. The last error
+ *          is kept per thread. */
 #ifndef CAROUSEL_CAROUSEL_H
 #define CAROUSEL_CAROUSEL_H
 
@@ -39,8 +39,8 @@ typedef enum carousel_status {
     CAROUSEL_INTERNAL = 7 /* a defect of Carousel; please report it */
 } carousel_status;
 
-/* Sentence about the last call on this thread that did not return CAROUSEL_OK; "" if there was none.
- * Valid until the next failing call on this thread. Cut at 2047 bytes. */
+/* Sentence about the last call on this thread that did not return CAROUSEL_OK; "" if there was
+ * none. Valid until the next failing call on this thread. Cut at 2047 bytes. */
 CAROUSEL_API const char* carousel_last_error(void);
 
 /* "Ok", "InvalidArgument", ...; "?" for a number that is no status. */
@@ -94,9 +94,9 @@ typedef enum carousel_algorithm {
     CAROUSEL_ALGORITHM_STEPWISE = 4
 } carousel_algorithm;
 
-/* A borrowed view of a tensor; data NULL = no tensor. Strides are in elements and all 0 for row-major
- * contiguous data; else the last one must be 1. `data` of a tensor that a call only reads is not
- * written to. */
+/* A borrowed view of a tensor; data NULL = no tensor. Strides are in elements and all 0 for
+ * row-major contiguous data; else the last one must be 1. `data` of a tensor that a call only reads
+ * is not written to. */
 typedef struct carousel_tensor {
     void* data;
     int32_t dtype; /* carousel_dtype */
@@ -414,8 +414,9 @@ CAROUSEL_API carousel_status carousel_rnn_forward_inference(const carousel_rnn_p
 CAROUSEL_API carousel_status carousel_rnn_forward_training(const carousel_rnn_plan* plan,
                                                            const carousel_rnn_forward_args* args);
 
-/* Gradients of a scalar loss through carousel_rnn_forward_training, given dy, dhy, dcy. The call that
- * filled `reserve` must have had the same sizes, x, hx, cx, y, mask and weights, unchanged since. */
+/* Gradients of a scalar loss through carousel_rnn_forward_training, given dy, dhy, dcy. The call
+ * that filled `reserve` must have had the same sizes, x, hx, cx, y, mask and weights, unchanged
+ * since. */
 CAROUSEL_API carousel_status carousel_rnn_backward(const carousel_rnn_plan* plan,
                                                    const carousel_rnn_backward_args* args);
 

@@ -4,8 +4,8 @@
 
 #include "src/api/c_convert.hpp"
 
-// The C interface: status, devices, memory, weights. Each function turns its arguments into those of
-// the C++ API and lets no exception out.
+// The C interface: status, devices, memory, weights. Each function turns its arguments into those
+// of the C++ API and lets no exception out.
 
 using namespace carousel;
 using namespace carousel::c_api;

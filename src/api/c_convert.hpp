@@ -12,8 +12,8 @@
 #include "carousel/error.hpp"
 #include "carousel/rnn.hpp"
 
-// From the structs of the C interface to those of the C++ API. No rule of the computation is checked
-// here.
+// From the structs of the C interface to those of the C++ API. No rule of the computation is
+// checked here.
 
 struct carousel_thread_pool {
     std::shared_ptr<carousel::ThreadPool> pool;

@@ -26,8 +26,8 @@ struct Timing {
     std::int64_t repetitions = 0;
 };
 
-/// Runs `body` for a tenth of the minimal time (at least twice) untimed, then times it. Stops early,
-/// with what it has, when Ctrl-C was caught.
+/// Runs `body` for a tenth of the minimal time (at least twice) untimed, then times it. Stops
+/// early, with what it has, when Ctrl-C was caught.
 Timing measure(const TimingOptions& options, const std::function<void()>& body);
 
 /// Prints results as they come: a table with a heading, or JSON lines.

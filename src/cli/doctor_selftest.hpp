@@ -17,8 +17,8 @@ struct SelfTest {
     bool ok = false;        ///< all are finite and within kSelfTestTolerance
 };
 
-/// Rounding of f32 (6e-8) grows over 2 layers x 20 steps by far less than this; a wrong kernel is off
-/// by orders of magnitude more.
+/// Rounding of f32 (6e-8) grows over 2 layers x 20 steps by far less than this; a wrong kernel is
+/// off by orders of magnitude more.
 inline constexpr double kSelfTestTolerance = 1e-4;
 
 /// Runs forward and backward of a small stack of every cell on `device`.

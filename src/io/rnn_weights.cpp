@@ -137,7 +137,8 @@ RnnSpec infer_spec(const SafetensorsFile& file, Cell cell, DType dtype, const st
         }
     }
     if (any_bias_hh) spec.bias = BiasMode::kDouble;
-    // Every layer has its weight_ih; checked before a layout is made for a layer number from a name.
+    // Every layer has its weight_ih; checked before a layout is made for a layer number from a
+    // name.
     for (std::int64_t layer = 0; layer < spec.num_layers; ++layer) {
         need(file, prefix + "weight_ih_l" + std::to_string(layer));
     }

@@ -25,9 +25,9 @@ struct RnnWeights {
 ///   H, I, P             from the shapes of weight_hh_l0, weight_ih_l0, weight_hr_l0
 ///   bias                none, single (bias_ih alone) or double
 ///
-/// In       prefix   "" = the only one that occurs; else the one wanted. A tensor whose name goes on
-///                   after the prefix without a further dot belongs to the stack and must be known;
-///                   others belong to other modules and are left alone.
+/// In       prefix   "" = the only one that occurs; else the one wanted. A tensor whose name goes
+///                   on after the prefix without a further dot belongs to the stack and must be
+///                   known; others belong to other modules and are left alone.
 ///          dtype    the tensors are converted to it.
 /// Errors   Io: no stack, or several (they are named); a tensor is missing, unknown or misshapen;
 ///          names file and tensor, with the shape expected.
