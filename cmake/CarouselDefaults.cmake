@@ -28,6 +28,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
     target_compile_options(carousel_compile_options
                            INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
 endif()
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    # Pragmas that silence one of GCC's warnings name it.
+    target_compile_options(carousel_compile_options
+                           INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-unknown-warning-option>)
+endif()
 if(CAROUSEL_WARNINGS_AS_ERRORS)
     target_compile_options(
         carousel_compile_options
