@@ -98,7 +98,19 @@ void pack(const PackArgs<T>& args) {
                 continue;
             }
             // A square of L x L is transposed at a time, so that both sides stay in L1.
-            for (std::int64_t k0 = 0; k0 < args.k; k0 += L) {
+            std::int64_t k0 = 0;
+            if (args.stride_k == 1 && lanes == L) {
+                for (; k0 + L <= args.k; k0 += L) {
+                    Vec<T> square[L];
+                    for (std::int64_t lane = 0; lane < L; ++lane) {
+                        square[lane] = load(source + lane * args.stride_m + k0);
+                    }
+                    transpose(square);
+                    for (std::int64_t k = 0; k < L; ++k)
+                        store(target + (k0 + k) * gates * L, square[k]);
+                }
+            }
+            for (; k0 < args.k; k0 += L) {
                 const std::int64_t k1 = k0 + L < args.k ? k0 + L : args.k;
                 for (std::int64_t lane = 0; lane < L; ++lane) {
                     const T* from = source + lane * args.stride_m;
@@ -114,30 +126,42 @@ void pack(const PackArgs<T>& args) {
 
 /// Two levels: vectors summed over blocks of rows in T, blocks added in f64, so that the error does not
 /// grow with T*N.
+template <class T, int NV>
+CAROUSEL_INLINE void column_sum_strip(const ColumnSumArgs<T>& args, std::int64_t column,
+                                      int lanes) {
+    constexpr std::int64_t L = Vec<T>::kLanes;
+    constexpr std::int64_t kBlock = 64;
+    double total[NV * Vec<T>::kLanes] = {};
+    for (std::int64_t row0 = 0; row0 < args.rows; row0 += kBlock) {
+        const std::int64_t row1 = row0 + kBlock < args.rows ? row0 + kBlock : args.rows;
+        Vec<T> sum[NV];
+        for (int v = 0; v < NV; ++v) sum[v] = Vec<T>(T(0));
+        for (std::int64_t row = row0; row < row1; ++row) {
+            const T* from = args.a + row * args.ld + column;
+            for (int v = 0; v < NV; ++v) sum[v] += load_lanes(from + v * L, lanes);
+        }
+        T block[NV * Vec<T>::kLanes];
+        for (int v = 0; v < NV; ++v) store(block + v * L, sum[v]);
+        for (int i = 0; i < NV * L; ++i) total[i] += static_cast<double>(block[i]);
+    }
+    const std::int64_t count = (NV - 1) * L + lanes;
+    for (std::int64_t i = 0; i < count; ++i) {
+        T& out = args.sums[column + i];
+        out = static_cast<T>(args.accumulate ? static_cast<double>(out) + total[i] : total[i]);
+    }
+}
+
 template <class T>
 void column_sum(const ColumnSumArgs<T>& args) {
     constexpr std::int64_t L = Vec<T>::kLanes;
-    constexpr std::int64_t kBlock = 64;
-    for (std::int64_t column = args.begin; column < args.end; column += L) {
-        const int lanes =
-            args.end - column < L ? static_cast<int>(args.end - column) : static_cast<int>(L);
-        double total[Vec<T>::kLanes] = {};
-        for (std::int64_t row0 = 0; row0 < args.rows; row0 += kBlock) {
-            const std::int64_t row1 = row0 + kBlock < args.rows ? row0 + kBlock : args.rows;
-            Vec<T> sum(T(0));
-            for (std::int64_t row = row0; row < row1; ++row) {
-                const T* from = args.a + row * args.ld + column;
-                sum += lanes == L ? load(from) : load_n(from, lanes);
-            }
-            T block[Vec<T>::kLanes];
-            store(block, sum);
-            for (int lane = 0; lane < L; ++lane) total[lane] += static_cast<double>(block[lane]);
-        }
-        for (int lane = 0; lane < lanes; ++lane) {
-            T& out = args.sums[column + lane];
-            out = args.accumulate ? static_cast<T>(static_cast<double>(out) + total[lane])
-                                  : static_cast<T>(total[lane]);
-        }
+    constexpr int kWide = 8;  // a strip wide enough that each row gives whole lines in a row
+    std::int64_t column = args.begin;
+    for (; column + kWide * L <= args.end; column += kWide * L) {
+        column_sum_strip<T, kWide>(args, column, static_cast<int>(L));
+    }
+    for (; column < args.end; column += L) {
+        const std::int64_t left = args.end - column;
+        column_sum_strip<T, 1>(args, column, static_cast<int>(left < L ? left : L));
     }
 }
 

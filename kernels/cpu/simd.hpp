@@ -291,6 +291,37 @@ CAROUSEL_INLINE Vec<T> relu_backward(Vec<T> y, Vec<T> dy) {
     return select_greater(y, Vec<T>(T(0)), dy, Vec<T>(T(0)));
 }
 
+/// Transposes a square of kLanes vectors in log2(kLanes) rounds of two-operand shuffles.
+template <class T>
+CAROUSEL_INLINE void transpose(Vec<T> (&rows)[Vec<T>::kLanes]) {
+    constexpr int L = Vec<T>::kLanes;
+#if defined(__clang__)
+    T square[L][L];
+    for (int r = 0; r < L; ++r) store(square[r], rows[r]);
+    for (int r = 0; r < L; ++r) {
+        for (int lane = 0; lane < L; ++lane) rows[r].v[lane] = square[lane][r];
+    }
+#else
+    using Int = typename Vec<T>::Int;
+#pragma GCC unroll 4
+    for (int half = L / 2; half > 0; half /= 2) {
+        Int low, high;  // of each pair of blocks: what stays or comes over
+        for (int lane = 0; lane < L; ++lane) {
+            const bool first = (lane & half) == 0;
+            low[lane] = first ? lane : L + lane - half;
+            high[lane] = first ? lane + half : L + lane;
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < L; ++r) {
+            if ((r & half) != 0) continue;
+            const typename Vec<T>::Raw a = rows[r].v, b = rows[r + half].v;
+            rows[r] = Vec<T>(__builtin_shuffle(a, b, low));
+            rows[r + half] = Vec<T>(__builtin_shuffle(a, b, high));
+        }
+    }
+#endif
+}
+
 /// Sum of all lanes in a fixed order (halves, then halves of halves).
 template <class T>
 CAROUSEL_INLINE T reduce_add(Vec<T> a) {

@@ -20,7 +20,12 @@ constexpr int tile_rows() {
 #else
     constexpr int accumulators = 8;  // of 16, a product needs a register of its own without FMA
 #endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(CAROUSEL_SMALL_TILES)
+    // Sanitizers make each tile shape slow to compile; two of them see every path.
+    constexpr int rows = accumulators > 0 ? 2 : NV;
+#else
     constexpr int rows = accumulators / NV;
+#endif
     return rows < 1 ? 1 : (rows > 8 ? 8 : rows);
 }
 

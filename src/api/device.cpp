@@ -38,8 +38,13 @@ bool device_usable(const Device& device, std::string* why) {
         return false;
     }
     const CudaStatus status = cuda_status();
-    if (why != nullptr) *why = status.reason;
-    return status.reason.empty() && device.index < status.device_count;
+    std::string reason = status.reason;
+    if (reason.empty() && device.index >= status.device_count) {
+        reason =
+            "there are " + std::to_string(status.device_count) + " CUDA devices, counted from 0";
+    }
+    if (why != nullptr) *why = reason;
+    return reason.empty();
 }
 
 }  // namespace carousel

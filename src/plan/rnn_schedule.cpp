@@ -1,6 +1,9 @@
 #include "src/plan/rnn_schedule.hpp"
 
 #include <algorithm>
+#include <limits>
+
+#include "carousel/error.hpp"
 
 #include "kernels/cell/gates.hpp"
 #include "kernels/rnn_args.hpp"
@@ -173,6 +176,20 @@ void lay_out_grads(const RnnSpec& spec, const RnnPlanOptions& options, const Rnn
     work.norms = work.slices.add("norms", options.seq_len * config.num_threads, sizeof(double));
 }
 
+/// No product of sizes in a layout may leave 64 bits: the widest slice is checked in floating point.
+void check_countable(const RnnSpec& spec, const RnnPlanOptions& options) {
+    const double widest =
+        static_cast<double>(spec.input_size) +
+        4.0 * static_cast<double>(spec.hidden_size) * static_cast<double>(spec.num_directions());
+    const double bytes = static_cast<double>(options.seq_len) *
+                         static_cast<double>(options.batch_size) * widest * 8.0;
+    if (bytes < 0.25 * static_cast<double>(std::numeric_limits<std::int64_t>::max())) return;
+    throw Error(ErrorCode::kInvalidArgument,
+                "seq_len " + std::to_string(options.seq_len) + " x batch_size " +
+                    std::to_string(options.batch_size) + " of " + to_string(spec) +
+                    " leaves 64-bit sizes; plan a shorter sequence or a smaller batch");
+}
+
 }  // namespace
 
 RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int max_threads,
@@ -217,6 +234,7 @@ RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int 
 
 RnnSchedule build_schedule(const RnnSpec& spec, const RnnPlanOptions& options,
                            const RnnConfig& config) {
+    check_countable(spec, options);
     RnnSchedule schedule;
     schedule.forward_inference = forward_steps(spec, false);
     lay_out_inference(spec, options, config, schedule);
