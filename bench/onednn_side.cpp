@@ -1,0 +1,384 @@
+#include "bench/onednn_side.hpp"
+
+#include <array>
+#include <cstring>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include <dnnl.hpp>
+
+#include "carousel/error.hpp"
+
+extern "C" void omp_set_num_threads(int);
+
+namespace carousel::bench {
+
+namespace {
+
+using dnnl::memory;
+using dnnl::prop_kind;
+using Tag = memory::format_tag;
+using Arguments = std::unordered_map<int, memory>;
+
+constexpr auto kLeftToRight = dnnl::rnn_direction::unidirectional_left2right;
+constexpr auto kF32 = memory::data_type::f32;
+
+/// Where gate g of Carousel stands in oneDNN. LSTM: i,f,g,o is its i,f,c,o. GRU: r,z,n against its
+/// u,r,o, where u is our z.
+std::int64_t gate_place(Cell cell, std::int64_t gate) {
+    constexpr std::array<std::int64_t, 3> kGru{1, 0, 2};
+    return cell == Cell::kGru ? kGru[static_cast<std::size_t>(gate)] : gate;
+}
+
+/// oneDNN has one bias per gate, and for this GRU a fourth, the one inside r(.)(W_hn h + b_hn).
+std::int64_t num_biases(Cell cell) { return cell == Cell::kGru ? 4 : cell_num_gates(cell); }
+
+struct Descriptors {
+    memory::desc x, hx, cx, w_ih, w_hh, bias, y, hy, cy;
+};
+
+struct PrimitiveDescriptors {
+    dnnl::rnn_primitive_desc_base forward, backward;
+};
+
+Descriptors describe(const Row& row, Tag weights) {
+    const RnnSpec& s = row.spec;
+    const auto plain = [](memory::dims dims, Tag tag) { return memory::desc(dims, kF32, tag); };
+    const memory::dims state{s.num_layers, 1, row.batch_size, s.hidden_size};
+    Descriptors d;
+    d.x = plain({row.seq_len, row.batch_size, s.input_size}, Tag::tnc);
+    d.y = plain({row.seq_len, row.batch_size, s.hidden_size}, Tag::tnc);
+    d.hx = d.hy = plain(state, Tag::ldnc);
+    d.cx = d.cy = plain(state, Tag::ldnc);
+    const std::int64_t gates = s.num_gates();
+    d.w_ih = plain({s.num_layers, 1, s.input_size, gates, s.hidden_size}, weights);
+    d.w_hh = plain({s.num_layers, 1, s.hidden_size, gates, s.hidden_size}, weights);
+    d.bias = plain({s.num_layers, 1, num_biases(s.cell), s.hidden_size}, Tag::ldgo);
+    return d;
+}
+
+// f: forward; b: backward's own inputs; g: its gradients, which have the shapes of what they are of.
+
+PrimitiveDescriptors lstm_primitives(const dnnl::engine& engine, const Descriptors& f,
+                                     const Descriptors& b, const Descriptors& g) {
+    const dnnl::lstm_forward::primitive_desc forward(
+        dnnl::lstm_forward::desc(prop_kind::forward_training, kLeftToRight, f.x, f.hx, f.cx, f.w_ih,
+                                 f.w_hh, f.bias, f.y, f.hy, f.cy),
+        engine);
+    const dnnl::lstm_backward::primitive_desc backward(
+        dnnl::lstm_backward::desc(prop_kind::backward, kLeftToRight, b.x, b.hx, b.cx, b.w_ih,
+                                  b.w_hh, b.bias, b.y, b.hy, b.cy, g.x, g.hx, g.cx, g.w_ih, g.w_hh,
+                                  g.bias, g.y, g.hy, g.cy),
+        engine, forward);
+    return {forward, backward};
+}
+
+PrimitiveDescriptors gru_primitives(const dnnl::engine& engine, const Descriptors& f,
+                                    const Descriptors& b, const Descriptors& g) {
+    const dnnl::lbr_gru_forward::primitive_desc forward(
+        dnnl::lbr_gru_forward::desc(prop_kind::forward_training, kLeftToRight, f.x, f.hx, f.w_ih,
+                                    f.w_hh, f.bias, f.y, f.hy),
+        engine);
+    const dnnl::lbr_gru_backward::primitive_desc backward(
+        dnnl::lbr_gru_backward::desc(prop_kind::backward, kLeftToRight, b.x, b.hx, b.w_ih, b.w_hh,
+                                     b.bias, b.y, b.hy, g.x, g.hx, g.w_ih, g.w_hh, g.bias, g.y,
+                                     g.hy),
+        engine, forward);
+    return {forward, backward};
+}
+
+PrimitiveDescriptors vanilla_primitives(const dnnl::engine& engine, dnnl::algorithm activation,
+                                        const Descriptors& f, const Descriptors& b,
+                                        const Descriptors& g) {
+    const dnnl::vanilla_rnn_forward::primitive_desc forward(
+        dnnl::vanilla_rnn_forward::desc(prop_kind::forward_training, activation, kLeftToRight, f.x,
+                                        f.hx, f.w_ih, f.w_hh, f.bias, f.y, f.hy),
+        engine);
+    const dnnl::vanilla_rnn_backward::primitive_desc backward(
+        dnnl::vanilla_rnn_backward::desc(prop_kind::backward, activation, kLeftToRight, b.x, b.hx,
+                                         b.w_ih, b.w_hh, b.bias, b.y, b.hy, g.x, g.hx, g.w_ih,
+                                         g.w_hh, g.bias, g.y, g.hy),
+        engine, forward);
+    return {forward, backward};
+}
+
+PrimitiveDescriptors make_primitives(const dnnl::engine& engine, const Row& row,
+                                     WeightFormat format) {
+    const bool any = format == WeightFormat::kAny;
+    const Descriptors f = describe(row, any ? Tag::any : Tag::ldigo);
+    const Descriptors b = describe(row, any ? Tag::any : Tag::ldgoi);
+    switch (row.spec.cell) {
+        case Cell::kLstm:
+            return lstm_primitives(engine, f, b, f);
+        case Cell::kGru:
+            return gru_primitives(engine, f, b, f);
+        case Cell::kRnnTanh:
+            return vanilla_primitives(engine, dnnl::algorithm::eltwise_tanh, f, b, f);
+        case Cell::kRnnRelu:
+            return vanilla_primitives(engine, dnnl::algorithm::eltwise_relu, f, b, f);
+        default:
+            throw Error(ErrorCode::kUnsupported, std::string("oneDNN has no cell ") +
+                                                     cell_name(row.spec.cell) + " for training.");
+    }
+}
+
+/// A tensor that is kept in plain format and used in a primitive's; the same memory if both agree.
+struct Converted {
+    memory plain, used;
+    dnnl::reorder reorder;
+    bool differ = false;
+};
+
+}  // namespace
+
+struct OnednnSide::Impl {
+    Impl(const Problem& p, WeightFormat format, int threads);
+
+    /// omp_set_num_threads is the only way to tell oneDNN; Carousel's runs restore what they change.
+    void use_threads() const { omp_set_num_threads(num_threads); }
+    memory buffer(const memory::desc& desc, const char* what);
+    memory view(const memory::desc& desc, const Buffer& data) {
+        return memory(desc, engine, data.data());
+    }
+    Converted weights_in(const memory& plain, const memory::desc& wanted, const char* what);
+    Converted gradient_out(const memory::desc& plain, const memory::desc& given, const char* what);
+    void convert(Converted& tensor) {
+        if (tensor.differ) tensor.reorder.execute(stream, tensor.plain, tensor.used);
+    }
+    void copy_weights_in();
+
+    const Problem& problem;
+    int num_threads;
+    dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+    dnnl::stream stream{engine};
+    std::vector<Buffer> buffers;
+    dnnl::primitive forward, backward;
+    memory w_ih, w_hh, bias;                ///< plain, as the optimizer would see them
+    memory y, hy, cy, dx, dhx, dcx, dbias;  ///< results that have one format only
+    Converted forward_w_ih, forward_w_hh, backward_w_ih, backward_w_hh;
+    Converted dw_ih, dw_hh;
+    Arguments forward_args, backward_args;
+};
+
+memory OnednnSide::Impl::buffer(const memory::desc& desc, const char* what) {
+    // The same kind of memory as Carousel's: aligned, on huge pages.
+    buffers.emplace_back(desc.get_size(), Device{}, what);
+    buffers.back().zero();
+    return memory(desc, engine, buffers.back().data());
+}
+
+Converted OnednnSide::Impl::weights_in(const memory& plain, const memory::desc& wanted,
+                                       const char* what) {
+    Converted c;
+    c.plain = plain;
+    c.differ = wanted != plain.get_desc();
+    c.used = c.differ ? buffer(wanted, what) : plain;
+    if (c.differ) c.reorder = dnnl::reorder(c.plain, c.used);
+    return c;
+}
+
+Converted OnednnSide::Impl::gradient_out(const memory::desc& plain, const memory::desc& given,
+                                         const char* what) {
+    Converted c;
+    c.plain = buffer(plain, what);
+    c.differ = given != plain;
+    c.used = c.differ ? buffer(given, what) : c.plain;
+    if (c.differ) c.reorder = dnnl::reorder(c.used, c.plain);
+    return c;
+}
+
+OnednnSide::Impl::Impl(const Problem& p, WeightFormat format, int threads)
+    : problem(p), num_threads(threads) {
+    const Row& row = p.row;
+    if (row.spec.num_layers > 1 && row.spec.input_size != row.spec.hidden_size) {
+        throw Error(ErrorCode::kUnsupported,
+                    "oneDNN's stacks need an input as wide as the state: " + row.text + ".");
+    }
+    use_threads();  // a primitive is laid out for the number of threads at its making
+    const PrimitiveDescriptors made = make_primitives(engine, row, format);
+    forward = dnnl::primitive(made.forward.get());
+    backward = dnnl::primitive(made.backward.get());
+    const Descriptors d = describe(row, Tag::ldigo);
+    w_ih = buffer(d.w_ih, "w_ih");
+    w_hh = buffer(d.w_hh, "w_hh");
+    bias = buffer(d.bias, "bias");
+    copy_weights_in();
+    forward_w_ih = weights_in(w_ih, made.forward.weights_layer_desc(), "forward w_ih");
+    forward_w_hh = weights_in(w_hh, made.forward.weights_iter_desc(), "forward w_hh");
+    backward_w_ih = weights_in(w_ih, made.backward.weights_layer_desc(), "backward w_ih");
+    backward_w_hh = weights_in(w_hh, made.backward.weights_iter_desc(), "backward w_hh");
+    const auto gradient_desc = [&](int argument) {
+        return made.backward.query_md(dnnl::query::exec_arg_md, argument);
+    };
+    dw_ih = gradient_out(d.w_ih, gradient_desc(DNNL_ARG_DIFF_WEIGHTS_LAYER), "dw_ih");
+    dw_hh = gradient_out(d.w_hh, gradient_desc(DNNL_ARG_DIFF_WEIGHTS_ITER), "dw_hh");
+    dbias = buffer(d.bias, "dbias");
+    y = buffer(d.y, "y");
+    hy = buffer(d.hy, "hy");
+    dx = buffer(d.x, "dx");
+    dhx = buffer(d.hx, "dhx");
+    forward_args = {{DNNL_ARG_SRC_LAYER, view(d.x, p.x)},
+                    {DNNL_ARG_SRC_ITER, view(d.hx, p.hx)},
+                    {DNNL_ARG_WEIGHTS_LAYER, forward_w_ih.used},
+                    {DNNL_ARG_WEIGHTS_ITER, forward_w_hh.used},
+                    {DNNL_ARG_BIAS, bias},
+                    {DNNL_ARG_DST_LAYER, y},
+                    {DNNL_ARG_DST_ITER, hy},
+                    {DNNL_ARG_WORKSPACE, buffer(made.forward.workspace_desc(), "workspace")}};
+    if (cell_has_c(row.spec.cell)) {
+        cy = buffer(d.cy, "cy");
+        dcx = buffer(d.cx, "dcx");
+        forward_args[DNNL_ARG_SRC_ITER_C] = view(d.cx, p.cx);
+        forward_args[DNNL_ARG_DST_ITER_C] = cy;
+    }
+    backward_args = forward_args;
+    backward_args[DNNL_ARG_WEIGHTS_LAYER] = backward_w_ih.used;
+    backward_args[DNNL_ARG_WEIGHTS_ITER] = backward_w_hh.used;
+    backward_args[DNNL_ARG_DIFF_DST_LAYER] = view(d.y, p.dy);
+    backward_args[DNNL_ARG_DIFF_DST_ITER] = view(d.hy, p.dhy);
+    backward_args[DNNL_ARG_DIFF_SRC_LAYER] = dx;
+    backward_args[DNNL_ARG_DIFF_SRC_ITER] = dhx;
+    backward_args[DNNL_ARG_DIFF_WEIGHTS_LAYER] = dw_ih.used;
+    backward_args[DNNL_ARG_DIFF_WEIGHTS_ITER] = dw_hh.used;
+    backward_args[DNNL_ARG_DIFF_BIAS] = dbias;
+    if (cell_has_c(row.spec.cell)) {
+        backward_args[DNNL_ARG_DIFF_DST_ITER_C] = view(d.cy, p.dcy);
+        backward_args[DNNL_ARG_DIFF_SRC_ITER_C] = dcx;
+    }
+    convert(forward_w_ih);
+    convert(forward_w_hh);
+    stream.wait();
+}
+
+/// Our w [G*H, I] and its place in ldigo [L,1,I,G,H], by layer; the loop of both directions.
+template <class Visit>
+static void for_each_weight(const RnnSpec& s, std::int64_t layer, std::int64_t width,
+                            const Visit& visit) {
+    const std::int64_t gates = s.num_gates(), hidden = s.hidden_size;
+    for (std::int64_t gate = 0; gate < gates; ++gate) {
+        const std::int64_t place = gate_place(s.cell, gate);
+        for (std::int64_t j = 0; j < hidden; ++j) {
+            for (std::int64_t i = 0; i < width; ++i) {
+                visit((gate * hidden + j) * width + i,
+                      ((layer * width + i) * gates + place) * hidden + j);
+            }
+        }
+    }
+}
+
+void OnednnSide::Impl::copy_weights_in() {
+    const RnnSpec& s = problem.row.spec;
+    const RnnParams params = params_from_flat(s, problem.weights.data());
+    const auto floats = [](const memory& m) { return static_cast<float*>(m.get_data_handle()); };
+    for (std::int64_t layer = 0; layer < s.num_layers; ++layer) {
+        const RnnLayerParams& ours = params.layers[static_cast<std::size_t>(layer)];
+        const auto copy = [&](const ConstTensorView& from, const memory& to, std::int64_t width) {
+            const auto* source = static_cast<const float*>(from.data);
+            for_each_weight(s, layer, width, [&](std::int64_t mine, std::int64_t theirs) {
+                floats(to)[theirs] = source[mine];
+            });
+        };
+        copy(ours.w_ih, w_ih, s.layer_input_size(layer));
+        copy(ours.w_hh, w_hh, s.hidden_size);
+        const auto* b_ih = static_cast<const float*>(ours.b_ih.data);
+        const auto* b_hh = static_cast<const float*>(ours.b_hh.data);
+        float* to = floats(bias) + layer * num_biases(s.cell) * s.hidden_size;
+        for (std::int64_t gate = 0; gate < s.num_gates(); ++gate) {
+            const bool apart = s.cell == Cell::kGru && gate == 2;
+            for (std::int64_t j = 0; j < s.hidden_size; ++j) {
+                const std::int64_t from = gate * s.hidden_size + j;
+                to[gate_place(s.cell, gate) * s.hidden_size + j] =
+                    apart ? b_ih[from] : b_ih[from] + b_hh[from];
+                if (apart) to[3 * s.hidden_size + j] = b_hh[from];
+            }
+        }
+    }
+}
+
+OnednnSide::OnednnSide(const Problem& problem, WeightFormat format, int num_threads) {
+    try {
+        impl_ = std::make_unique<Impl>(problem, format, num_threads);
+    } catch (const dnnl::error& error) {
+        throw Error(ErrorCode::kUnsupported,
+                    "oneDNN rejects " + problem.row.text + ": " + error.message + ".");
+    }
+}
+
+OnednnSide::~OnednnSide() = default;
+
+void OnednnSide::forward() {
+    Impl& m = *impl_;
+    m.use_threads();
+    m.forward.execute(m.stream, m.forward_args);
+    m.stream.wait();
+}
+
+void OnednnSide::train() {
+    Impl& m = *impl_;
+    m.use_threads();
+    m.convert(m.forward_w_ih);
+    m.convert(m.forward_w_hh);
+    m.convert(m.backward_w_ih);
+    m.convert(m.backward_w_hh);
+    m.forward.execute(m.stream, m.forward_args);
+    for (const memory* sum : {&m.dw_ih.used, &m.dw_hh.used, &m.dbias}) {
+        std::memset(sum->get_data_handle(), 0, sum->get_desc().get_size());
+    }
+    m.backward.execute(m.stream, m.backward_args);
+    for (Converted* gradient : {&m.dw_ih, &m.dw_hh}) {
+        if (gradient->differ) gradient->reorder.execute(m.stream, gradient->used, gradient->plain);
+    }
+    m.stream.wait();
+}
+
+Outcome OnednnSide::outcome() const {
+    const Impl& m = *impl_;
+    const RnnSpec& s = m.problem.row.spec;
+    const auto floats = [](const memory& t) {
+        const auto* data = static_cast<const float*>(t.get_data_handle());
+        return std::vector<float>(data, data + t.get_desc().get_size() / sizeof(float));
+    };
+    Outcome o{floats(m.y), floats(m.hy), {}, floats(m.dx), floats(m.dhx), {}, {}};
+    if (cell_has_c(s.cell)) {
+        o.cy = floats(m.cy);
+        o.dcx = floats(m.dcx);
+    }
+    o.dweights.resize(static_cast<std::size_t>(param_count(s)));
+    const RnnGrads grads = grads_from_flat(s, o.dweights.data());
+    const auto* dbias = static_cast<const float*>(m.dbias.get_data_handle());
+    for (std::int64_t layer = 0; layer < s.num_layers; ++layer) {
+        const RnnLayerGrads& ours = grads.layers[static_cast<std::size_t>(layer)];
+        const auto copy = [&](const Converted& from, const TensorView& to, std::int64_t width) {
+            const auto* source = static_cast<const float*>(from.plain.get_data_handle());
+            for_each_weight(s, layer, width, [&](std::int64_t mine, std::int64_t theirs) {
+                static_cast<float*>(to.data)[mine] = source[theirs];
+            });
+        };
+        copy(m.dw_ih, ours.dw_ih, s.layer_input_size(layer));
+        copy(m.dw_hh, ours.dw_hh, s.hidden_size);
+        const float* from = dbias + layer * num_biases(s.cell) * s.hidden_size;
+        for (std::int64_t gate = 0; gate < s.num_gates(); ++gate) {
+            const std::int64_t place = gate_place(s.cell, gate);
+            // A bias that is a sum has the same gradient for both terms.
+            const std::int64_t state_side = s.cell == Cell::kGru && gate == 2 ? 3 : place;
+            for (std::int64_t j = 0; j < s.hidden_size; ++j) {
+                const std::int64_t to = gate * s.hidden_size + j;
+                static_cast<float*>(ours.db_ih.data)[to] = from[place * s.hidden_size + j];
+                static_cast<float*>(ours.db_hh.data)[to] = from[state_side * s.hidden_size + j];
+            }
+        }
+    }
+    return o;
+}
+
+const char* OnednnSide::version() {
+    static const std::string text = [] {
+        const dnnl::version_t* v = dnnl::version();
+        return std::to_string(v->major) + "." + std::to_string(v->minor) + "." +
+               std::to_string(v->patch);
+    }();
+    return text.c_str();
+}
+
+}  // namespace carousel::bench
