@@ -8,8 +8,10 @@ namespace carousel::bench {
 
 namespace {
 
-// Longer than an OpenMP thread of GCC's runtime spins (300,000 rounds: 3 to 6 ms).
-constexpr double kLeadInMs = 12.0;
+// Longer than a thread of GCC's OpenMP runtime spins with a core to itself (300,000 rounds: 7 ms).
+constexpr double kRestMs = 12.0;
+constexpr double kLeadInMs = 4.0;
+constexpr double kTurnMs = 12.0;
 constexpr double kLongRepetitionMs = 20.0;
 constexpr double kDropFactor = 1.2;
 constexpr int kRoundsBeforeDropping = 2;
@@ -26,15 +28,15 @@ double timed_ms(const Contestant& contestant) {
 }
 
 void take_turn(Contestant& contestant, double repetition_ms) {
+    std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(kRestMs));
     if (repetition_ms >= kLongRepetitionMs) {
-        std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(kLeadInMs));
         contestant.times_ms.push_back(timed_ms(contestant));
         contestant.turns_ms.push_back(contestant.times_ms.back());
         return;
     }
     for (const double begin = now_ms(); now_ms() - begin < kLeadInMs;) contestant.run();
     std::vector<double> turn;
-    for (const double begin = now_ms(); turn.size() < 3 || now_ms() - begin < kLeadInMs;) {
+    for (const double begin = now_ms(); turn.size() < 3 || now_ms() - begin < kTurnMs;) {
         turn.push_back(timed_ms(contestant));
     }
     contestant.times_ms.insert(contestant.times_ms.end(), turn.begin(), turn.end());

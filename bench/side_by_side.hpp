@@ -24,11 +24,10 @@ struct Contestant {
 /// rounds are done. The first is the one to be judged; the others are formats of one library, of which
 /// the best counts: one that after two rounds is 1.2 × slower than the best of the others is dropped.
 ///
-/// Fairness. Every turn begins with a pause or a lead-in, never timed, in which the other side's
-/// threads go to sleep and this side's wake up: OpenMP's threads spin for milliseconds after their
-/// last region, on the very cores that the next side needs. Repetitions of 20 ms and more follow a
-/// pause, one to a turn; shorter ones are run for as long as the pause would have lasted, and then
-/// timed one by one for as long again, with threads and caches as warm as a training loop has them.
+/// Fairness. OpenMP's threads spin for milliseconds after their last region, on the very cores that
+/// the next side needs, and ours do so for a shorter while. Every turn therefore begins with a rest in
+/// which all of them go to sleep, and shorter repetitions than 20 ms with an untimed lead-in, so that
+/// threads and caches are as warm as a training loop has them.
 void time_side_by_side(std::vector<Contestant>& contestants, double budget_ms, int min_rounds);
 
 }  // namespace carousel::bench
