@@ -63,60 +63,55 @@ TEST(Tbptt, SegmentLengthsAreGeometricWithTheGivenMean) {
     EXPECT_LT(chi2, 52.4);  // 20 degrees of freedom, p = 1e-4
 }
 
-/// h_t = w h_{t-1} + x_t with positive numbers, where ReLU is the identity.
+/// h_t = w h_{t-1} + x_t with positive numbers, where ReLU is the identity; x_t = 1 + t/10.
 class LinearRecurrence {
 public:
-    LinearRecurrence(double w, std::int64_t chunk)
-        : w_(w),
-          chunk_(chunk),
-          params_(ModuleContext(DType::kF64)),
-          rnn_(params_, "rnn", spec(), chunk, 1) {
+    LinearRecurrence(double w, std::int64_t steps, std::int64_t chunk)
+        : chunk_(chunk),
+          params_(ModuleContext(DType::kF64, {}, std::make_shared<ThreadPool>(1))),
+          rnn_(params_, "rnn", spec(), chunk, 1),
+          x_(static_cast<std::size_t>(steps)),
+          y_(x_.size()),
+          states_(x_.size() + 1, 0.0) {
         params_.allocate();
         static_cast<double*>(params_.value(0).data)[0] = 1.0;
         static_cast<double*>(params_.value(1).data)[0] = w;
-    }
-
-    /// Inputs x_t = 1 + t/10, loss = sum of dy_t h_t; d loss / d w over chunks, the gradient of the
-    /// state scaled where it crosses from one chunk to the one before, 0 = cut.
-    double gradient(const std::vector<double>& dy, const std::vector<double>& boundary_scale) {
-        const auto total = static_cast<std::int64_t>(dy.size());
-        std::vector<double> x, y(dy.size()), states(dy.size() + 1, 0.0);
-        for (std::int64_t t = 0; t < total; ++t) x.push_back(1.0 + 0.1 * static_cast<double>(t));
-        const std::int64_t chunks = total / chunk_;
-        for (std::int64_t i = 0; i < chunks; ++i) {
+        for (std::size_t t = 0; t < x_.size(); ++t) x_[t] = 1.0 + 0.1 * static_cast<double>(t);
+        for (std::size_t i = 0; i < num_chunks(); ++i) {
             RnnForwardArgs args;
             args.seq_len = chunk_;
             args.batch_size = 1;
-            args.x = view(&x[static_cast<std::size_t>(i * chunk_)], chunk_);
-            args.y = view(&y[static_cast<std::size_t>(i * chunk_)], chunk_);
-            args.hx = view(&states[static_cast<std::size_t>(i)], 1);
-            args.hy = view(&states[static_cast<std::size_t>(i + 1)], 1);
-            rnn_.forward_training(args, static_cast<std::size_t>(i));
+            args.x = view(&x_[first(i)], chunk_);
+            args.y = view(&y_[first(i)], chunk_);
+            args.hx = view(&states_[i], 1);
+            args.hy = view(&states_[i + 1], 1);
+            rnn_.forward_training(args, i);
         }
-        hidden_ = y;
+    }
+
+    /// d loss / d w of loss = sum of dy_t h_t, chunk by chunk; the gradient of the state is scaled
+    /// where it crosses from one chunk to the one before, 0 = cut.
+    double gradient(std::vector<double> dy, const std::vector<double>& boundary_scale) {
         double carried = 0.0, dhx = 0.0;
-        std::vector<double> dy_copy(dy);
-        for (std::int64_t i = chunks; i-- > 0;) {
+        for (std::size_t i = num_chunks(); i-- > 0;) {
             RnnBackwardArgs args;
             args.seq_len = chunk_;
             args.batch_size = 1;
-            args.x = view(&x[static_cast<std::size_t>(i * chunk_)], chunk_);
-            args.y = view(&y[static_cast<std::size_t>(i * chunk_)], chunk_);
-            args.hx = view(&states[static_cast<std::size_t>(i)], 1);
-            args.dy = view(&dy_copy[static_cast<std::size_t>(i * chunk_)], chunk_);
+            args.x = view(&x_[first(i)], chunk_);
+            args.y = view(&y_[first(i)], chunk_);
+            args.hx = view(&states_[i], 1);
+            args.dy = view(&dy[first(i)], chunk_);
             args.dhy = view(&carried, 1);
             args.dhx = view(&dhx, 1);
-            args.accumulate = i + 1 < chunks;
-            rnn_.backward(args, static_cast<std::size_t>(i));
-            carried = i > 0 ? dhx * boundary_scale[static_cast<std::size_t>(i - 1)] : 0.0;
+            args.accumulate = i + 1 < num_chunks();
+            rnn_.backward(args, i);
+            carried = i > 0 ? dhx * boundary_scale[i - 1] : 0.0;
         }
         return *static_cast<const double*>(params_.grad(1).data);
     }
-    /// h_t of the last call; h(-1) = 0.
-    double hidden(std::int64_t t) const {
-        return t < 0 ? 0.0 : hidden_[static_cast<std::size_t>(t)];
-    }
-    double w() const { return w_; }
+    /// h_t; h(-1) = 0.
+    double hidden(std::int64_t t) const { return t < 0 ? 0.0 : y_[static_cast<std::size_t>(t)]; }
+    std::size_t num_chunks() const { return x_.size() / static_cast<std::size_t>(chunk_); }
 
 private:
     static RnnSpec spec() {
@@ -130,11 +125,12 @@ private:
     static TensorView view(double* data, std::int64_t steps) {
         return TensorView(data, DType::kF64, {steps, 1, 1});
     }
-    double w_;
+    std::size_t first(std::size_t chunk) const { return chunk * static_cast<std::size_t>(chunk_); }
+
     std::int64_t chunk_;
     ParameterSet params_;
     Rnn rnn_;
-    std::vector<double> hidden_;
+    std::vector<double> x_, y_, states_;
 };
 
 TEST(Tbptt, TruncationGivesThePartialGeometricSum) {
@@ -143,7 +139,7 @@ TEST(Tbptt, TruncationGivesThePartialGeometricSum) {
     dy.back() = 1.0;  // loss = h_T
     for (const double w : {0.5, 0.9, 1.1}) {
         for (const std::int64_t k : {1, 2, 3, 4, 6, 8, 12, 24}) {
-            LinearRecurrence recurrence(w, k);
+            LinearRecurrence recurrence(w, kSteps, k);
             const double gradient = recurrence.gradient(
                 dy, std::vector<double>(static_cast<std::size_t>(kSteps / k), 0.0));
             // dh_T/dw over the last k steps = sum_{i<k} w^i h_{T-1-i}
@@ -171,7 +167,7 @@ TEST(Tbptt, RandomTruncationIsUnbiased) {
     TbpttOptions options = tbptt_parse("random:8");
     options.chunk = 2;
     const double scale = tbptt_boundary_scale(options);
-    LinearRecurrence recurrence(0.9, options.chunk);
+    LinearRecurrence recurrence(0.9, kSteps, options.chunk);
     const std::vector<double> dy(kSteps, 1.0);
     const std::size_t boundaries = kSteps / 2 - 1;
     const double full = recurrence.gradient(dy, std::vector<double>(boundaries, 1.0));
