@@ -168,6 +168,11 @@ public:
     /// Weights in the flat buffer; valid after ParameterSet::allocate().
     RnnParams weights() const;
 
+    /// Runs the stack on inputs of another size from now on: layer 0 reads its input weights from
+    /// `w_ih` [G*H,input_size] and writes their gradient to `dw_ih`, not to the ParameterSet. For
+    /// inputs that are a linear function of smaller ones, whose matrix the caller folds into w_ih.
+    void replace_input_weights(std::int64_t input_size, const void* w_ih, void* dw_ih);
+
     /// forward_training into the reserve of `chunk` (made on first use). The args give tensors,
     /// sizes, mask and dropout key; weights, workspace and reserve are filled in here.
     void forward_training(RnnForwardArgs args, std::size_t chunk = 0);
@@ -188,6 +193,9 @@ private:
     std::vector<Buffer> reserves_;
     RnnParams weights_;  ///< views, made at first use
     RnnGrads grads_;
+    ConstTensorView input_weights_;  ///< what replace_input_weights gave
+    TensorView input_grads_;
+    void make_plan(std::int64_t seq_len, std::int64_t batch_size);
     void bind();
 };
 

@@ -153,7 +153,7 @@ void TrainRun::describe() const {
          std::to_string(splits_.train.size()) + ", validation " +
          std::to_string(splits_.validation.size()) + ", test " +
          std::to_string(splits_.test.size()));
-    note("model: " + to_string(trainer_->model().plan().spec()) + ", " +
+    note("model: " + to_string(trainer_->config().rnn_spec()) + ", " +
          std::to_string(parameters) + " parameters, on " + trainer_->config().device.name() +
          " with " + std::to_string(trainer_->model().params().context().pool()->num_threads()) +
          " threads");

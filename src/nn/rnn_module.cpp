@@ -30,21 +30,40 @@ Rnn::Rnn(ParameterSet& params, const std::string& name, const RnnSpec& spec, std
     : params_(&params), spec_(with_dtype(spec, params.context().dtype())) {
     validate(spec_);
     first_ = params.add(prefixed_layout(name, spec_));
+    make_plan(seq_len, batch_size);
+}
+
+void Rnn::make_plan(std::int64_t seq_len, std::int64_t batch_size) {
+    RnnSpec spec = spec_;
+    if (input_weights_.defined()) spec.input_size = input_weights_.shape[1];
     RnnPlanOptions options;
     options.seq_len = seq_len;
     options.batch_size = batch_size;
     options.training = true;
-    options.device = params.context().device();
-    options.pool = params.context().pool();
-    plan_ = RnnPlan::create(spec_, options);
+    options.device = params_->context().device();
+    options.pool = params_->context().pool();
+    plan_ = RnnPlan::create(spec, options);
     workspace_ =
         Buffer(plan_.workspace_bytes(), options.device, "workspace of the recurrent layer");
+    reserves_.clear();
+}
+
+void Rnn::replace_input_weights(std::int64_t input_size, const void* w_ih, void* dw_ih) {
+    const Device device = params_->context().device();
+    const std::int64_t rows = spec_.num_gates() * spec_.hidden_size;
+    input_weights_ = ConstTensorView(w_ih, spec_.dtype, {rows, input_size}, device);
+    input_grads_ = TensorView(dw_ih, spec_.dtype, {rows, input_size}, device);
+    weights_.layers.clear();
+    make_plan(plan_.options().seq_len, plan_.options().batch_size);
 }
 
 void Rnn::bind() {
     if (!weights_.layers.empty()) return;
     weights_ = params_from_flat(spec_, params_->value(first_).data, params_->context().device());
     grads_ = grads_from_flat(spec_, params_->grad(first_).data, params_->context().device());
+    if (!input_weights_.defined()) return;
+    weights_.layers[0].w_ih = input_weights_;
+    grads_.layers[0].dw_ih = input_grads_;
 }
 
 RnnParams Rnn::weights() const {

@@ -57,17 +57,78 @@ LmModel::LmModel(const LmConfig& config, std::int64_t max_steps, std::int64_t ba
         std::make_unique<Dropout>(params_.context(), config_.dropout, config_.num_layers - 1);
     loss_ = std::make_unique<SoftmaxCrossEntropy>(params_.context(), config_.vocab_size, rows);
     params_.allocate();
+    if (embedding_ && folding_pays()) {
+        const std::int64_t gates = cell_num_gates(config_.cell) * config_.hidden_size;
+        folded_ = numbers(config_, gates * config_.vocab_size, "folded embedding");
+        dfolded_ = numbers(config_, gates * config_.vocab_size, "gradient of the folded embedding");
+        rnn_->replace_input_weights(config_.vocab_size, folded_.data(), dfolded_.data());
+    }
     logits_ = numbers(config_, rows * config_.vocab_size, "logits");
     states_.emplace_back(config_, batch_size);
     add_chunk_buffers();
 }
 
+bool LmModel::folding_pays() const {
+    // Multiplications per gate unit. Folded: V a row forward and backward, and V*E three times a
+    // window; else E a row three times (forward, weight gradient, input gradient).
+    const auto v = static_cast<double>(config_.vocab_size);
+    const auto e = static_cast<double>(config_.embedding_size);
+    const auto rows = static_cast<double>(max_steps_ * batch_size_);
+    constexpr double kClearly = 0.8;
+    return v * (2.0 * rows + 3.0 * e) < kClearly * 3.0 * e * rows;
+}
+
+void LmModel::fold_weights() {
+    if (folded_.data() == nullptr) return;
+    MatMulArgs args;  // folded = w_ih embeddingᵀ
+    args.trans_b = true;
+    args.m = cell_num_gates(config_.cell) * config_.hidden_size;
+    args.n = config_.vocab_size;
+    args.k = config_.embedding_size;
+    args.a = params_.value(params_.find("rnn.weight_ih_l0")).data;
+    args.lda = args.k;
+    args.b = params_.value(params_.find("embedding.weight")).data;
+    args.ldb = args.k;
+    args.c = folded_.data();
+    args.ldc = args.n;
+    params_.context().ops().matmul(args);
+}
+
+void LmModel::unfold_gradients() {
+    if (folded_.data() == nullptr) return;
+    const std::size_t w_ih = params_.find("rnn.weight_ih_l0");
+    const std::size_t embedding = params_.find("embedding.weight");
+    const std::int64_t gates = cell_num_gates(config_.cell) * config_.hidden_size;
+    const std::int64_t v = config_.vocab_size, e = config_.embedding_size;
+    MatMulArgs dw;  // dw_ih = dfolded embedding
+    dw.m = gates;
+    dw.n = e;
+    dw.k = v;
+    dw.a = dfolded_.data();
+    dw.lda = v;
+    dw.b = params_.value(embedding).data;
+    dw.ldb = e;
+    dw.c = params_.grad(w_ih).data;
+    dw.ldc = e;
+    params_.context().ops().matmul(dw);
+    MatMulArgs de = dw;  // dembedding = dfoldedᵀ w_ih
+    de.trans_a = true;
+    de.m = v;
+    de.k = gates;
+    de.b = params_.value(w_ih).data;
+    de.c = params_.grad(embedding).data;
+    params_.context().ops().matmul(de);
+    std::vector<std::int64_t>& rows = params_.touched_rows().front().rows;
+    rows.resize(static_cast<std::size_t>(v));
+    for (std::int64_t row = 0; row < v; ++row) rows[static_cast<std::size_t>(row)] = row;
+}
+
 void LmModel::add_chunk_buffers() {
     const std::int64_t rows = max_steps_ * batch_size_;
     ChunkBuffers buffers;
-    buffers.x = numbers(config_, rows * config_.input_size(), "input of the recurrent stack");
+    buffers.x = numbers(config_, rows * stack_input_size(), "input of the recurrent stack");
     buffers.x.zero();
-    if (!embedding_) buffers.ones.reserve(static_cast<std::size_t>(rows));
+    if (one_hot_input()) buffers.ones.reserve(static_cast<std::size_t>(rows));
     buffers.y = numbers(config_, rows * config_.hidden_size, "output of the recurrent stack");
     chunks_.push_back(std::move(buffers));
     states_.emplace_back(config_, batch_size_);
@@ -81,7 +142,7 @@ void LmModel::prepare_training(std::size_t num_chunks) {
         if (buffers.dy.data() != nullptr) continue;
         buffers.dy = numbers(config_, rows * config_.hidden_size, "gradient of the stack's output");
     }
-    if (embedding_ && dx_.data() == nullptr) {
+    if (!one_hot_input() && dx_.data() == nullptr) {
         dx_ = numbers(config_, rows * config_.embedding_size, "gradient of the embedded input");
     }
     if (config_.dropout > 0.0 && dropped_.data() == nullptr) {
@@ -92,7 +153,7 @@ void LmModel::prepare_training(std::size_t num_chunks) {
 
 void LmModel::write_input(const Chunk& chunk, std::int64_t batch_size, ChunkBuffers& buffers) {
     const std::int64_t rows = chunk.steps * batch_size;
-    if (embedding_) {
+    if (!one_hot_input()) {
         embedding_->forward(chunk.tokens, rows, buffers.x.data());
         return;
     }
@@ -117,7 +178,7 @@ RnnForwardArgs LmModel::forward_args(const Chunk& chunk, std::int64_t batch_size
     RnnForwardArgs args;
     args.seq_len = chunk.steps;
     args.batch_size = batch_size;
-    args.x = view3(config_, buffers.x.data(), chunk.steps, batch_size, config_.input_size());
+    args.x = view3(config_, buffers.x.data(), chunk.steps, batch_size, stack_input_size());
     args.hx = view3(config_, from.h.data(), layers, batch_size, hidden);
     args.cx = view3(config_, from.c.data(), layers, batch_size, hidden);
     args.y = view3(config_, buffers.y.data(), chunk.steps, batch_size, hidden);
@@ -161,7 +222,7 @@ void LmModel::backward_chunks(const std::vector<Chunk>& chunks, double boundary_
         RnnBackwardArgs args;
         args.seq_len = chunk.steps;
         args.batch_size = batch_size_;
-        args.x = view3(config_, buffers.x.data(), chunk.steps, batch_size_, config_.input_size());
+        args.x = view3(config_, buffers.x.data(), chunk.steps, batch_size_, stack_input_size());
         args.y = view3(config_, buffers.y.data(), chunk.steps, batch_size_, hidden);
         args.hx = state_view(states_[i].h);
         args.cx = state_view(states_[i].c);
@@ -183,12 +244,12 @@ void LmModel::backward_chunks(const std::vector<Chunk>& chunks, double boundary_
             args.dhx = state_view(dstates_[i % 2].h);
             args.dcx = state_view(dstates_[i % 2].c);
         }
-        if (embedding_) {
+        if (!one_hot_input()) {
             args.dx = view3(config_, dx_.data(), chunk.steps, batch_size_, config_.embedding_size);
         }
         args.accumulate = !newest;
         rnn_->backward(args, i);
-        if (embedding_) {
+        if (!one_hot_input()) {
             embedding_->backward(chunk.tokens, chunk.steps * batch_size_, dx_.data(), !newest);
         }
     }
@@ -199,6 +260,7 @@ LmModel::Result LmModel::train_window(const std::vector<Chunk>& chunks,
     prepare_training(chunks.size());
     Result total;
     bool first_loss = true;
+    fold_weights();
     std::swap(states_[0], state);
     for (std::size_t i = 0; i < chunks.size(); ++i) {
         write_input(chunks[i], batch_size_, chunks_[i]);
@@ -214,11 +276,13 @@ LmModel::Result LmModel::train_window(const std::vector<Chunk>& chunks,
         first_loss = false;
     }
     backward_chunks(chunks, options.boundary_scale);
+    unfold_gradients();
     std::swap(state, states_[options.keep_after]);
     return total;
 }
 
 LmModel::Result LmModel::evaluate(const Chunk& chunk, std::int64_t batch_size, LmState& state) {
+    fold_weights();
     write_input(chunk, batch_size, chunks_[0]);
     rnn_->forward_inference(forward_args(chunk, batch_size, chunks_[0], state, state));
     const std::int64_t rows = chunk.steps * batch_size;

@@ -19,7 +19,9 @@ struct LmState {
 };
 
 /// A language model: tokens -> embedding or one-hot -> recurrent stack -> linear -> softmax
-/// cross-entropy against the next tokens. It owns parameters and the buffers of one window of
+/// cross-entropy against the next tokens. Where the vocabulary is small beside the embedding, the
+/// embedding is folded into the first layer's input weights, w_ih weightᵀ [G*H,V], on one-hot input:
+/// the same function and gradients with fewer operations. It owns parameters and the buffers of one window of
 /// several chunks; parameters are named `embedding.weight`, `rnn.*`, `output.weight`, `output.bias`.
 class LmModel {
 public:
@@ -67,6 +69,14 @@ private:
         Buffer x, y, dy;
         std::vector<std::int32_t> ones;  ///< column of the one in each row of a one-hot x
     };
+    /// True if folding costs clearly fewer operations per window than looking up and projecting.
+    bool folding_pays() const;
+    void fold_weights();
+    void unfold_gradients();
+    bool one_hot_input() const { return embedding_ == nullptr || folded_.data() != nullptr; }
+    std::int64_t stack_input_size() const {
+        return one_hot_input() ? config_.vocab_size : config_.embedding_size;
+    }
     void add_chunk_buffers();
     void prepare_training(std::size_t num_chunks);
     void write_input(const Chunk& chunk, std::int64_t batch_size, ChunkBuffers& buffers);
@@ -87,6 +97,7 @@ private:
     std::vector<ChunkBuffers> chunks_;
     std::vector<LmState> states_;  ///< states_[i] is what chunk i starts from; one more than chunks
     Buffer logits_, dropped_, dx_;
+    Buffer folded_, dfolded_;       ///< [G*H,V], empty when not folding
     std::vector<LmState> dstates_;  ///< two, written in turn where gradients cross chunks
 };
 

@@ -71,7 +71,35 @@ TEST(LanguageModel, GradientsMatchCentralDifferences) {
         config.embedding_size = 0;
         config.dropout = 0.0;
         expect_gradients_match(config);
+        // Wide beside the vocabulary: folded into the first layer's weights.
+        config.embedding_size = 40;
+        expect_gradients_match(config);
     }
+}
+
+TEST(LanguageModel, FoldedEmbeddingGivesTheSameLossAndGradients) {
+    // The same weights in windows long enough to fold, and one row at a time, where folding does not
+    // pay.
+    LmConfig config = small_lm(Cell::kLstm);
+    config.embedding_size = 12;
+    config.batch_size = 1;
+    const auto ids = some_tokens(41, 7);
+    LmModel folded(config, 40, 1, nullptr), looked_up(config, 1, 1, nullptr);
+    EXPECT_EQ(folded.plan().spec().input_size, 7);
+    EXPECT_EQ(looked_up.plan().spec().input_size, 12);
+    folded.initialize();
+    looked_up.initialize();
+    LmState a(config, 1), b(config, 1);
+    LmModel::WindowOptions options;
+    options.keep_after = 1;
+    const double loss =
+        folded.train_window({{ids.data(), ids.data() + 1, 40}}, options, a).loss_sum;
+    std::vector<LmModel::Chunk> chunks;
+    for (std::size_t t = 0; t < 40; ++t) chunks.push_back({&ids[t], &ids[t + 1], 1});
+    options.keep_after = 40;
+    EXPECT_NEAR(looked_up.train_window(chunks, options, b).loss_sum, loss, 1e-12);
+    const auto x = flat_grads<double>(folded), y = flat_grads<double>(looked_up);
+    for (std::size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(x[i], y[i], 1e-12) << i;
 }
 
 TEST(LanguageModel, StartsAsPyTorchDoesOrAsAsked) {
