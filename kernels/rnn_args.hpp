@@ -93,15 +93,19 @@ struct MatmulArgs {
     double* sum_squares = nullptr;
 };
 
-/// Elementwise product with packing of one weight matrix, for outputs [L*vec_begin, L*vec_end).
+/// Packing of one weight matrix, for outputs [L*vec_begin, L*vec_end).
 template <class T>
 struct PackArgs {
     const T* w = nullptr;  ///< element (gate, m, k) at w[(gate*m_total + m)*stride_m + k*stride_k]
     std::int64_t stride_m = 0, stride_k = 0;
     std::int64_t m = 0;  ///< outputs per gate
-    std::int64_t k = 0;
-    int gates = 1;  ///< G side by side; 1 packs columns
-    T* packed = nullptr;
+    std::int64_t k = 0;  ///< inner size of this matrix
+    std::int64_t panel_k =
+        0;  ///< inner size of the packed panels, of which this fills [k_begin, k_begin + k)
+    std::int64_t k_begin = 0;
+    int gates = 1;        ///< G side by side; 1 packs columns
+    T* packed = nullptr;  ///< panel of vector first_vec
+    std::int64_t first_vec = 0;
     std::int64_t vec_begin = 0, vec_end = 0;
 };
 

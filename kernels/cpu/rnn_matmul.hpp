@@ -86,7 +86,7 @@ void pack(const PackArgs<T>& args) {
     const std::int64_t gates = args.gates;
     for (std::int64_t vec = args.vec_begin; vec < args.vec_end; ++vec) {
         const int lanes = lanes_of<T>(vec, args.m);
-        T* panel = args.packed + vec * args.k * gates * L;
+        T* panel = args.packed + ((vec - args.first_vec) * args.panel_k + args.k_begin) * gates * L;
         for (std::int64_t gate = 0; gate < gates; ++gate) {
             const T* source = args.w + (gate * args.m + vec * L) * args.stride_m;
             T* target = panel + gate * L;

@@ -35,11 +35,11 @@ struct VecTraits<float> {
     typedef float Raw __attribute__((vector_size(kVectorBytes)));
     typedef float RawUnaligned __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
     typedef std::int32_t Int __attribute__((vector_size(kVectorBytes)));
-    // exp: range reduction and polynomial of Cephes expf; 2^n is made in the exponent bits.
+    // exp: range reduction with ln2 in two parts (Cephes); 2^n is made in the exponent bits.
     static constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
     static constexpr int kMantissaBits = 23, kExponentBias = 127;
     static constexpr float kLn2Hi = 0.693359375f, kLn2Lo = -2.12194440e-4f;
-    static constexpr float kExpMin = -87.0f, kExpMax = 88.0f;
+    static constexpr float kExpMin = -87.0f, kExpMax = 88.0f, kTwoTanhMax = 20.0f;
 };
 template <>
 struct VecTraits<double> {
@@ -50,7 +50,7 @@ struct VecTraits<double> {
     static constexpr int kMantissaBits = 52, kExponentBias = 1023;
     static constexpr double kLn2Hi = 6.93147180369123816490e-01,
                             kLn2Lo = 1.90821492927058770002e-10;
-    static constexpr double kExpMin = -708.0, kExpMax = 709.0;
+    static constexpr double kExpMin = -708.0, kExpMax = 709.0, kTwoTanhMax = 44.0;
 };
 
 template <class T>
@@ -173,21 +173,6 @@ CAROUSEL_INLINE Vec<T> select_greater(Vec<T> a, Vec<T> b, Vec<T> yes, Vec<T> no)
     return a.v > b.v ? yes.v : no.v;
 }
 
-template <class T>
-CAROUSEL_INLINE Vec<T> abs(Vec<T> a) {
-    using Int = typename Vec<T>::Int;
-    const Int mask = (Int{} - 1) ^ (Int{} + (decltype(Int{}[0] + 0)(1) << (sizeof(T) * 8 - 1)));
-    return reinterpret_cast<typename Vec<T>::Raw>(reinterpret_cast<Int>(a.v) & mask);
-}
-/// |magnitude| with the sign of `sign`; magnitude must be >= 0 or NaN.
-template <class T>
-CAROUSEL_INLINE Vec<T> with_sign(Vec<T> magnitude, Vec<T> sign) {
-    using Int = typename Vec<T>::Int;
-    const Int bit = Int{} + (decltype(Int{}[0] + 0)(1) << (sizeof(T) * 8 - 1));
-    return reinterpret_cast<typename Vec<T>::Raw>(reinterpret_cast<Int>(magnitude.v) |
-                                                  (reinterpret_cast<Int>(sign.v) & bit));
-}
-
 /// 1/a for finite normal a, within 1 ulp.
 template <class T>
 CAROUSEL_INLINE Vec<T> reciprocal(Vec<T> a) {
@@ -202,26 +187,29 @@ CAROUSEL_INLINE Vec<T> reciprocal(Vec<T> a) {
     return Vec<T>(T(1)) / a;
 }
 
-/// e^x for x clamped to the range in which the result is a normal number; NaN stays NaN. f32 within
-/// 2 ulp (Cephes expf), f64 within 2 ulp (Taylor to degree 13 on |r| <= ln2/2).
+/// x = n*ln2 + r with |r| <= ln2/2: q = e^r - 1 and scale = 2^n, for x within Traits' range; a NaN in x
+/// is in q. The f32 polynomial is a minimax fit of (e^r - 1 - r)/r^2, weighted for the relative error of
+/// e^r (4e-9); f64 is Taylor to degree 13.
 template <class T>
-CAROUSEL_INLINE Vec<T> exp(Vec<T> x) {
+struct ExpParts {
+    Vec<T> q, scale;
+};
+template <class T>
+CAROUSEL_INLINE ExpParts<T> exp_parts(Vec<T> x) {
     using Traits = VecTraits<T>;
     using Int = typename Vec<T>::Int;
     using V = Vec<T>;
-    x = min(V(Traits::kExpMax), max(V(Traits::kExpMin), x));
     const V shifted = fma(x, V(T(1.44269504088896340736)), V(Traits::kRound));
     const V n = shifted - V(Traits::kRound);
     V r = x - n * V(Traits::kLn2Hi);
     r = r - n * V(Traits::kLn2Lo);
     V p;
     if constexpr (sizeof(T) == 4) {
-        p = V(1.9875691500E-4f);
-        p = fma(p, r, V(1.3981999507E-3f));
-        p = fma(p, r, V(8.3334519073E-3f));
-        p = fma(p, r, V(4.1665795894E-2f));
-        p = fma(p, r, V(1.6666665459E-1f));
-        p = fma(p, r, V(5.0000001201E-1f));
+        p = V(0.00138144672f);
+        p = fma(p, r, V(0.00836878084f));
+        p = fma(p, r, V(0.0416683927f));
+        p = fma(p, r, V(0.166665196f));
+        p = fma(p, r, V(0.49999994f));
     } else {
         p = V(1.0 / 6227020800.0);
         p = fma(p, r, V(1.0 / 479001600.0));
@@ -236,15 +224,23 @@ CAROUSEL_INLINE Vec<T> exp(Vec<T> x) {
         p = fma(p, r, V(1.0 / 6.0));
         p = fma(p, r, V(0.5));
     }
-    p = fma(p, r * r, r) + V(T(1));
-#if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4) return _mm512_maskz_scalef_ps(kAll16, p.v, n.v);
-#endif
-    // The low mantissa bits of `shifted` hold n. A multiplication, not an addition to the exponent, so
-    // that a NaN with any payload stays one.
+    // The low mantissa bits of `shifted` hold n.
     const Int bias = Int{} + Traits::kExponentBias;
-    const Int scale = (reinterpret_cast<Int>(shifted.v) + bias) << Traits::kMantissaBits;
-    return p * V(reinterpret_cast<typename V::Raw>(scale));
+    const Int bits = (reinterpret_cast<Int>(shifted.v) + bias) << Traits::kMantissaBits;
+    return {fma(p, r * r, r), V(reinterpret_cast<typename V::Raw>(bits))};
+}
+
+/// x limited to [low, high]; NaN stays NaN.
+template <class T>
+CAROUSEL_INLINE Vec<T> clamp(Vec<T> x, T low, T high) {
+    return min(Vec<T>(high), max(Vec<T>(low), x));
+}
+
+/// e^x for x clamped to the range in which the result is a normal number; NaN stays NaN. Within 2 ulp.
+template <class T>
+CAROUSEL_INLINE Vec<T> exp(Vec<T> x) {
+    const ExpParts<T> e = exp_parts(clamp(x, VecTraits<T>::kExpMin, VecTraits<T>::kExpMax));
+    return fma(e.q, e.scale, e.scale);
 }
 
 /// 1/(1 + e^-x).
@@ -253,33 +249,15 @@ CAROUSEL_INLINE Vec<T> sigmoid(Vec<T> x) {
     return reciprocal(Vec<T>(T(1)) + exp(Vec<T>(T(0)) - x));
 }
 
-/// tanh by e^(-2|x|) away from 0, and by an odd polynomial (f32) or rational function (f64) of Cephes
-/// near 0, where the former would cancel. Within 3 ulp.
+/// tanh x = m/(m + 2) with m = e^2x - 1 formed without cancellation. Within 4 ulp, also near 0; beyond
+/// |2x| = kTwoTanhMax it is +-1 to rounding.
 template <class T>
 CAROUSEL_INLINE Vec<T> tanh(Vec<T> x) {
     using V = Vec<T>;
-    const V magnitude = abs(x);
-    const V e = exp(magnitude * V(T(-2)));
-    const V far = with_sign((V(T(1)) - e) * reciprocal(V(T(1)) + e), x);
-    const V z = x * x;
-    V p;
-    if constexpr (sizeof(T) == 4) {
-        p = V(-5.70498872745E-3f);
-        p = fma(p, z, V(2.06390887954E-2f));
-        p = fma(p, z, V(-5.37397155531E-2f));
-        p = fma(p, z, V(1.33314422036E-1f));
-        p = fma(p, z, V(-3.33332819422E-1f));
-    } else {
-        V numerator(-9.64399179425052238628E-1);
-        numerator = fma(numerator, z, V(-9.92877231001918586564E1));
-        numerator = fma(numerator, z, V(-1.61468768441708447952E3));
-        V denominator = z + V(1.12811678491632931402E2);
-        denominator = fma(denominator, z, V(2.23548839060100448583E3));
-        denominator = fma(denominator, z, V(4.84406305325125486048E3));
-        p = numerator / denominator;
-    }
-    const V near = fma(x * z, p, x);
-    return select_greater(V(T(0.625)), magnitude, near, far);
+    const ExpParts<T> e =
+        exp_parts(clamp(x + x, -VecTraits<T>::kTwoTanhMax, VecTraits<T>::kTwoTanhMax));
+    const V m = fma(e.q, e.scale, e.scale - V(T(1)));
+    return m * reciprocal(m + V(T(2)));
 }
 
 template <class T>

@@ -140,9 +140,8 @@ PackedWeights PackedWeights::make(const RnnSpec& spec, const RnnParams& params, 
     impl->spec = spec;
     impl->device = device;
     impl->for_backward = for_backward;
-    impl->states = add_packed_weights(
-        spec, cpu::rnn_lanes(spec.dtype),
-        {.forward = true, .backward = for_backward, .plain_w_ih = for_backward}, impl->slices);
+    impl->states = add_packed_weights(spec, cpu::rnn_lanes(spec.dtype),
+                                      {.forward = true, .backward = for_backward}, impl->slices);
     impl->memory = Buffer(impl->slices.bytes(), device, "packed weights");
     cpu::pack_all_weights(*impl, params, pool);
     return PackedWeights(std::move(impl));

@@ -34,12 +34,12 @@ std::vector<PackedState> add_packed_weights(const RnnSpec& spec, int lanes, Pack
             }
         }
         if (parts.backward) {
+            packed.w_ih_t = slices.add("packed w_ih^T" + tag, padded(input) * G * H, element);
             packed.w_hh_t = slices.add("packed w_hh^T" + tag, padded(O) * recurrent * H, element);
             if (reset_before)
                 packed.w_hn_t = slices.add("packed w_hn^T" + tag, padded(H) * H, element);
             if (P > 0) packed.w_hr_t = slices.add("packed w_hr^T" + tag, padded(H) * P, element);
         }
-        if (parts.plain_w_ih) packed.w_ih_t = slices.add("w_ih" + tag, G * H * input, element);
         states.push_back(packed);
     }
     return states;

@@ -16,7 +16,7 @@ struct PackedState {
         kNoSlice;  ///< reset-after GRU: inside the reset gate, so it cannot fold into bias
     std::size_t w_hr = kNoSlice;  ///< projection
     // Backward: the same products transposed.
-    std::size_t w_ih_t = kNoSlice;  ///< plain copy of w_ih, only in PackedWeights
+    std::size_t w_ih_t = kNoSlice;  ///< reset-after GRU: inner index in the order of GruGradSlot
     std::size_t w_hh_t = kNoSlice, w_hn_t = kNoSlice, w_hr_t = kNoSlice;
 };
 
@@ -24,7 +24,6 @@ struct PackedState {
 struct PackParts {
     bool forward = true;
     bool backward = false;
-    bool plain_w_ih = false;
 };
 
 struct PackedWeightsLayout {

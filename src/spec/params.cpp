@@ -6,9 +6,9 @@
 
 namespace carousel {
 
-std::vector<ParamShape> layer_param_shapes(const RnnSpec& spec, std::int64_t layer) {
+ParamShapes layer_param_shapes(const RnnSpec& spec, std::int64_t layer) noexcept {
     const std::int64_t gate_rows = spec.num_gates() * spec.hidden_size;
-    std::vector<ParamShape> shapes;
+    ParamShapes shapes;
     shapes.push_back({"weight_ih",
                       &RnnLayerParams::w_ih,
                       &RnnLayerGrads::dw_ih,

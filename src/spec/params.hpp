@@ -1,7 +1,8 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "carousel/rnn_params.hpp"
 
@@ -17,7 +18,17 @@ struct ParamShape {
     std::int64_t shape[2];
 };
 
-/// The tensors of one (layer, direction) in state-dict order.
-std::vector<ParamShape> layer_param_shapes(const RnnSpec& spec, std::int64_t layer);
+/// The tensors of one (layer, direction) in state-dict order. Allocates nothing: every run asks for it.
+class ParamShapes {
+public:
+    void push_back(const ParamShape& shape) noexcept { shapes_[count_++] = shape; }
+    const ParamShape* begin() const noexcept { return shapes_.data(); }
+    const ParamShape* end() const noexcept { return shapes_.data() + count_; }
+
+private:
+    std::array<ParamShape, 5> shapes_{};
+    std::size_t count_ = 0;
+};
+ParamShapes layer_param_shapes(const RnnSpec& spec, std::int64_t layer) noexcept;
 
 }  // namespace carousel

@@ -15,6 +15,9 @@ constexpr std::int64_t recurrent_offset(Cell cell) noexcept {
     return cell == Cell::kGru ? cell::kGruGradR : 0;
 }
 
+/// A group of panels of this size leaves half of an L2 cache of 1 MiB to the other operands.
+constexpr std::int64_t kPanelBytes = 512 * 1024;
+
 }  // namespace
 
 template <class T>
@@ -47,16 +50,13 @@ T* BackwardPass<T>::work_or_null(std::size_t slice) const noexcept {
 }
 
 template <class T>
-StateWeights<T> BackwardPass<T>::weights(std::int64_t layer, std::int64_t state) const noexcept {
-    (void)layer;
+StateWeights<T> BackwardPass<T>::weights(std::int64_t state) const noexcept {
     const auto index = static_cast<std::size_t>(state);
     if (args_.packed != nullptr) {
         const PackedWeights::Impl& packed = args_.packed->impl();
         return weights_at<T>(packed.slices, packed.states[index], packed.memory.data());
     }
-    StateWeights<T> w = weights_at<T>(work_.slices, work_.packed[index], args_.workspace);
-    w.w_ih_plain = static_cast<const T*>(args_.params->layers[index].w_ih.data);
-    return w;
+    return weights_at<T>(work_.slices, work_.packed[index], args_.workspace);
 }
 
 template <class T>
@@ -74,7 +74,7 @@ typename BackwardPass<T>::Sweep BackwardPass<T>::make_sweep(std::int64_t layer,
     sweep.layer = layer;
     sweep.dir = dir;
     sweep.state = state;
-    sweep.w = weights(layer, state);
+    sweep.w = weights(state);
     if (layer == 0) {
         sweep.x = as_sequence<const T>(args_.x);
     } else {
@@ -117,7 +117,8 @@ void BackwardPass<T>::run(const Member& member) const noexcept {
                 const auto state =
                     static_cast<std::size_t>(step.layer * spec_.num_directions() + step.dir);
                 pack_state<T>(spec_, args_.params->layers[state], step.layer, work_.slices,
-                              work_.packed[state], args_.workspace, member.tid, member.num_threads);
+                              work_.packed[state], args_.workspace, member.tid, member.num_threads,
+                              {.w_ih_t = few_rows() || !wants_input_grads(step.layer)});
                 break;
             }
             case StepKind::kBackwardSweep:
@@ -406,84 +407,97 @@ void BackwardPass<T>::bias_grads(const Member& member, const PlanStep& step) con
     const std::int64_t H = spec_.hidden_size, G = spec_.num_gates();
     const auto state = static_cast<std::size_t>(step.layer * spec_.num_directions() + step.dir);
     const RnnLayerGrads& grads = args_.grads->layers[state];
-    // Slot of a row that holds the gradient of gate `gate` on the input (0) or recurrent (1) side.
-    const auto slot = [&](std::int64_t gate, int side) -> std::int64_t {
-        if (spec_.cell != Cell::kGru) return gate;
-        if (gate == cell::kGruN) return side == 0 ? cell::kGruGradN : cell::kGruGradHn;
-        return cell::kGruGradR + gate;
+    auto* db_ih = static_cast<T*>(grads.db_ih.data);
+    auto* db_hh = static_cast<T*>(grads.db_hh.data);
+    // Columns [column, column + count) of the gate gradients -> sums; returns this member's part.
+    const auto sum = [&](std::int64_t column, std::int64_t count, T* sums) {
+        const Span part = member.part(count, kernels_.lanes);
+        if (sums == nullptr) return part;
+        ColumnSumArgs<T> args;
+        args.a = dgates_ + column;
+        args.rows = T_ * N_;
+        args.ld = slots_ * H;
+        args.begin = part.begin;
+        args.end = part.end;
+        args.sums = sums;
+        args.accumulate = args_.accumulate;
+        kernels_.column_sum(args);
+        return part;
     };
-    const TensorView* sides[2] = {&grads.db_ih, &grads.db_hh};
-    for (int side = 0; side < 2; ++side) {
-        if (!sides[side]->defined()) continue;
-        for (std::int64_t gate = 0; gate < G; ++gate) {
-            ColumnSumArgs<T> args;
-            args.a = dgates_ + slot(gate, side) * H;
-            args.rows = T_ * N_;
-            args.ld = slots_ * H;
-            const Span columns = member.part(H, kernels_.lanes);
-            args.begin = columns.begin;
-            args.end = columns.end;
-            args.sums = static_cast<T*>(sides[side]->data) + gate * H;
-            args.accumulate = args_.accumulate;
-            kernels_.column_sum(args);
-        }
+    if (spec_.cell == Cell::kGru) {
+        sum(cell::kGruGradR * H, 2 * H, db_ih);
+        sum(cell::kGruGradN * H, H, offset_or_null(db_ih, cell::kGruN * H));
+        sum(cell::kGruGradR * H, G * H, db_hh);
+        return;
+    }
+    const Span part = sum(0, G * H, db_ih);
+    if (db_hh == nullptr) return;
+    if (db_ih == nullptr || args_.accumulate) {
+        sum(0, G * H, db_hh);
+    } else {
+        copy_span(db_hh, static_cast<const T*>(db_ih), part);
     }
 }
 
-/// dx = dgates * W_ih, rows split over the team; the second direction adds to the first.
+template <class T>
+Sequence<T> BackwardPass<T>::input_grads_of(std::int64_t layer) const noexcept {
+    if (layer == 0) return as_sequence<T>(args_.dx);
+    return dense(work_or_null(work_.dy[static_cast<std::size_t>(layer - 1) % 2]), N_, width_);
+}
+
+/// dx = dgates * W_ih; the second direction adds to the first.
 template <class T>
 void BackwardPass<T>::input_grads(const Member& member, const PlanStep& step) const noexcept {
     if (!wants_input_grads(step.layer)) return;
-    const std::int64_t H = spec_.hidden_size, G = spec_.num_gates(),
+    const std::int64_t GH = spec_.num_gates() * spec_.hidden_size,
                        I = spec_.layer_input_size(step.layer);
-    const std::int64_t state = step.layer * spec_.num_directions() + step.dir, ld = slots_ * H;
-    const T* w = weights(step.layer, state).w_ih_plain;
-    const Sequence<T> dx =
-        step.layer == 0
-            ? as_sequence<T>(args_.dx)
-            : dense(work_or_null(work_.dy[static_cast<std::size_t>(step.layer - 1) % 2]), N_,
-                    width_);
-    // Rows [row, row + rows) of dgates at stride row_stride, into dx at stride dx_stride.
-    const auto product = [&](const T* dgates, std::int64_t row_stride, std::int64_t rows, T* out,
-                             std::int64_t ldc, bool team) {
-        Gemm<T> gemm;
-        gemm.m = rows;
-        gemm.n = I;
-        gemm.lda = row_stride;
-        gemm.ldb = I;
-        gemm.c = out;
-        gemm.ldc = ldc;
-        gemm.beta = step.dir == 1 ? T(1) : T(0);
-        const auto run = [&](std::int64_t column, std::int64_t k, const T* b) {
-            gemm.a = dgates + column;
-            gemm.k = k;
-            gemm.b = b;
-            if (team) {
-                gemm_team(gemm, member.tid, member.num_threads);
-            } else {
-                gemm_serial(gemm);
-            }
-            gemm.beta = T(1);
-        };
-        if (spec_.cell == Cell::kGru) {  // input side: (r, z), then n
-            run(cell::kGruGradR * H, 2 * H, w);
-            run(cell::kGruGradN * H, H, w + cell::kGruN * H * I);
-        } else {
-            run(0, G * H, w);
+    const std::int64_t state = step.layer * spec_.num_directions() + step.dir;
+    const Sequence<T> dx = input_grads_of(step.layer);
+    MatmulArgs<T> args;
+    args.k = args.w_k = GH;
+    args.m = I;
+    auto* rows = reinterpret_cast<MatmulRow<T>*>(row_list(member));
+    args.rows = rows;
+    const auto list_rows = [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+            T* out = dx.row(i / N_, i % N_);
+            rows[i - begin] = {dgates_ + i * slots_ * spec_.hidden_size,
+                               step.dir == 1 ? out : nullptr, nullptr, out};
         }
+        args.num_rows = end - begin;
     };
-    if (dx.uniform(T_, N_)) {
-        product(dgates_, ld, T_ * N_, dx.base, dx.row_stride(N_), true);
-    } else if (T_ >= N_) {
-        const Span part = member.part(N_);
-        for (std::int64_t n = part.begin; n < part.end; ++n) {
-            product(dgates_ + n * ld, N_ * ld, T_, dx.row(0, n), dx.stride_t, false);
+    const std::int64_t vectors = (I + kernels_.lanes - 1) / kernels_.lanes;
+    if (!few_rows()) {  // many rows: split them
+        args.w = weights(state).w_ih_t;
+        args.vec_end = vectors;
+        const auto capacity =
+            static_cast<std::int64_t>(work_.rows_bytes_per_thread / sizeof(MatmulRow<T>));
+        const Span part = member.part(T_ * N_);
+        for (std::int64_t begin = part.begin; begin < part.end; begin += capacity) {
+            list_rows(begin, std::min(begin + capacity, part.end));
+            kernels_.matmul(args);
         }
-    } else {
-        const Span part = member.part(T_);
-        for (std::int64_t t = part.begin; t < part.end; ++t) {
-            product(dgates_ + t * N_ * ld, ld, N_, dx.row(t, 0), dx.stride_n, false);
+        return;
+    }
+    // Few rows: split the columns. Plain weights are packed one group of panels after the other, in the
+    // place of this member's first: they are read from L2 and never reach memory.
+    list_rows(0, T_ * N_);
+    const std::int64_t panel_size = GH * kernels_.lanes;
+    const std::int64_t group = std::clamp<std::int64_t>(
+        kPanelBytes / (panel_size * static_cast<std::int64_t>(sizeof(T))), 1, 4);
+    const Span part = member.part(vectors);
+    T* panels = work_or_null(work_.packed[static_cast<std::size_t>(state)].w_ih_t) +
+                part.begin * panel_size;
+    args.w = weights(state).w_ih_t;
+    for (std::int64_t vec = part.begin; vec < part.end; vec += group) {
+        args.vec_begin = vec;
+        args.vec_end = std::min(vec + group, part.end);
+        if (args_.packed == nullptr) {
+            pack_w_ih_t(spec_, args_.params->layers[static_cast<std::size_t>(state)], step.layer,
+                        {args.vec_begin, args.vec_end}, panels);
+            args.w = panels - vec * panel_size;
         }
+        kernels_.matmul(args);
     }
 }
 

@@ -18,7 +18,7 @@ private:
     struct Sweep;  // one (layer, direction)
 
     Sweep make_sweep(std::int64_t layer, std::int64_t dir) const noexcept;
-    StateWeights<T> weights(std::int64_t layer, std::int64_t state) const noexcept;
+    StateWeights<T> weights(std::int64_t state) const noexcept;
     char* row_list(const Member& member) const noexcept;
     T* work_or_null(std::size_t slice) const noexcept;
 
@@ -30,6 +30,7 @@ private:
     void state_grads(const Member& member, const PlanStep& step) const noexcept;
     void bias_grads(const Member& member, const PlanStep& step) const noexcept;
     void input_grads(const Member& member, const PlanStep& step) const noexcept;
+    Sequence<T> input_grads_of(std::int64_t layer) const noexcept;
     void dropout_grads(const Member& member, std::int64_t layer) const noexcept;
 
     // Weight gradients (rnn_weight_grads.cpp).
@@ -40,6 +41,13 @@ private:
     void gathered_product(const Member& member, std::int64_t width, RowAt&& row_at, Gemm<T> part0,
                           Gemm<T> part1) const noexcept;
 
+    /// True if so few rows meet w_ih^T that a pass over memory for packing it would show; they must
+    /// fit one row list. Columns are then split instead of rows.
+    bool few_rows() const noexcept {
+        constexpr std::int64_t kRows = 256;
+        return T_ * N_ < kRows && static_cast<std::size_t>(T_ * N_) * sizeof(MatmulRow<T>) <=
+                                      work_.rows_bytes_per_thread;
+    }
     bool wants_input_grads(std::int64_t layer) const noexcept {
         return layer > 0 || args_.dx.defined();
     }

@@ -43,7 +43,7 @@ Sequence<T> dense(T* base, std::int64_t N, std::int64_t width) noexcept {
 template <class T>
 struct StateWeights {
     const T *w_ih, *w_hh, *w_hn, *w_hr, *bias, *bias_hn;
-    const T *w_ih_plain, *w_hh_t, *w_hn_t, *w_hr_t;
+    const T *w_ih_t, *w_hh_t, *w_hn_t, *w_hr_t;
 };
 
 template <class T>
@@ -140,10 +140,24 @@ std::uint64_t spec_hash(const RnnSpec& spec) noexcept;
 template <class T>
 const RnnKernels<T>& rnn_kernels();
 
+/// What pack_state leaves out, because the caller packs it panel by panel where it is used.
+struct PackSkips {
+    bool w_ih = false;
+    bool w_ih_t = false;
+};
+
 /// Packs one state's weights; each team member does its part. Parts whose slice is absent are skipped.
 template <class T>
 void pack_state(const RnnSpec& spec, const RnnLayerParams& params, std::int64_t layer,
                 const SliceLayout& slices, const PackedState& state, void* base, int tid,
-                int num_threads);
+                int num_threads, PackSkips skips = {});
+
+/// Packs the panels of `vectors` of w_ih, or of w_ih^T, to `panels`.
+template <class T>
+void pack_w_ih(const RnnSpec& spec, const RnnLayerParams& params, std::int64_t layer, Span vectors,
+               T* panels);
+template <class T>
+void pack_w_ih_t(const RnnSpec& spec, const RnnLayerParams& params, std::int64_t layer,
+                 Span vectors, T* panels);
 
 }  // namespace carousel::cpu

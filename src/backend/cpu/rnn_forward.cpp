@@ -129,7 +129,8 @@ void ForwardPass<T>::run(const Member& member) const noexcept {
                 const auto state =
                     static_cast<std::size_t>(step.layer * spec_.num_directions() + step.dir);
                 pack_state<T>(spec_, args_.params->layers[state], step.layer, work_.slices,
-                              work_.packed[state], args_.workspace, member.tid, member.num_threads);
+                              work_.packed[state], args_.workspace, member.tid, member.num_threads,
+                              {.w_ih = packs_where_used()});
                 break;
             }
             case StepKind::kForwardSweep:
@@ -191,10 +192,28 @@ void ForwardPass<T>::input_product(const Member& member, const Sweep& sweep, std
     args.k = args.w_k = spec_.layer_input_size(sweep.layer);
     args.m = H;
     args.bias = sweep.w.bias;
+    const auto product = G == 1 ? kernels_.matmul : kernels_.gates_matmul[G];
     const Span vectors = member.vectors(H, kernels_.lanes);
     args.vec_begin = vectors.begin;
     args.vec_end = vectors.end;
-    (G == 1 ? kernels_.matmul : kernels_.gates_matmul[G])(args);
+    if (!packs_where_used()) {
+        product(args);
+        return;
+    }
+    // One panel at a time, in the place of this member's first: it is read from L2 and never reaches
+    // memory.
+    const std::int64_t panel_size = args.w_k * G * kernels_.lanes;
+    T* panel = work_.slices.template at<T>(
+                   args_.workspace, work_.packed[static_cast<std::size_t>(sweep.state)].w_ih) +
+               vectors.begin * panel_size;
+    for (std::int64_t vec = vectors.begin; vec < vectors.end; ++vec) {
+        pack_w_ih(spec_, args_.params->layers[static_cast<std::size_t>(sweep.state)], sweep.layer,
+                  {vec, vec + 1}, panel);
+        args.w = panel - vec * panel_size;
+        args.vec_begin = vec;
+        args.vec_end = vec + 1;
+        product(args);
+    }
 }
 
 template <class T>

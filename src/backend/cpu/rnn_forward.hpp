@@ -27,6 +27,12 @@ private:
     void recurrent_step(const Member& member, const Sweep& sweep, std::int64_t s) const noexcept;
     void finish_rows(const Member& member, const Sweep& sweep, std::int64_t t) const noexcept;
     void state_out(const Member& member, const PlanStep& step) const noexcept;
+    /// True if w_ih is packed panel by panel where it is used: it is used once, by one batch group.
+    /// (Vanilla cells walk several panels together, whose grouping is the kernel's own.)
+    bool packs_where_used() const noexcept {
+        return args_.packed == nullptr && spec_.num_gates() > 1 && plan_.config.batch_groups == 1 &&
+               T_ <= plan_.config.chunk_steps;
+    }
     void copy_ring(const Member& member, const Sweep& sweep, std::int64_t s0,
                    std::int64_t s1) const noexcept;
     void copy_requested(const Member& member, std::int64_t layer) const noexcept;

@@ -69,46 +69,93 @@ int rnn_lanes(DType dtype) {
     return dtype == DType::kF64 ? rnn_kernels<double>().lanes : rnn_kernels<float>().lanes;
 }
 
+namespace {
+
+/// Packing of W [gates*m, k] with the given strides into panels of inner size panel_k.
+template <class T>
+struct PackJob {
+    const T* w;
+    std::int64_t stride_m, stride_k, m, k;
+    int gates = 1;
+    std::int64_t panel_k = 0, k_begin = 0;  ///< panel_k 0 means k
+};
+
+template <class T>
+void run_pack(const PackJob<T>& job, T* packed, Span vectors, std::int64_t first_vec = 0) {
+    PackArgs<T> args;
+    args.w = job.w;
+    args.stride_m = job.stride_m;
+    args.stride_k = job.stride_k;
+    args.m = job.m;
+    args.k = job.k;
+    args.panel_k = job.panel_k == 0 ? job.k : job.panel_k;
+    args.k_begin = job.k_begin;
+    args.gates = job.gates;
+    args.packed = packed;
+    args.first_vec = first_vec;
+    args.vec_begin = vectors.begin;
+    args.vec_end = vectors.end;
+    rnn_kernels<T>().pack(args);
+}
+
+}  // namespace
+
+template <class T>
+void pack_w_ih(const RnnSpec& spec, const RnnLayerParams& params, std::int64_t layer, Span vectors,
+               T* panels) {
+    const std::int64_t I = spec.layer_input_size(layer);
+    run_pack<T>(
+        {data_of<T>(params.w_ih), I, 1, spec.hidden_size, I, static_cast<int>(spec.num_gates())},
+        panels, vectors, vectors.begin);
+}
+
+template <class T>
+void pack_w_ih_t(const RnnSpec& spec, const RnnLayerParams& params, std::int64_t layer,
+                 Span vectors, T* panels) {
+    const std::int64_t H = spec.hidden_size, I = spec.layer_input_size(layer),
+                       GH = spec.num_gates() * H;
+    const T* w = data_of<T>(params.w_ih);
+    if (spec.cell != Cell::kGru) {
+        run_pack<T>({w, 1, I, I, GH}, panels, vectors, vectors.begin);
+        return;
+    }
+    // A row of a reset-after GRU's gate gradients begins with dn.
+    run_pack<T>({w + cell::kGruN * H * I, 1, I, I, H, 1, GH, cell::kGruGradN * H}, panels, vectors,
+                vectors.begin);
+    run_pack<T>({w, 1, I, I, 2 * H, 1, GH, cell::kGruGradR * H}, panels, vectors, vectors.begin);
+}
+
 template <class T>
 void pack_state(const RnnSpec& spec, const RnnLayerParams& params, std::int64_t layer,
                 const SliceLayout& slices, const PackedState& state, void* base, int tid,
-                int num_threads) {
-    const RnnKernels<T>& kernels = rnn_kernels<T>();
+                int num_threads, PackSkips skips) {
     const std::int64_t H = spec.hidden_size, O = spec.output_size(), P = spec.proj_size;
-    const std::int64_t input = spec.layer_input_size(layer);
-    const int G = static_cast<int>(spec.num_gates()), recurrent = recurrent_gates(spec.cell);
+    const std::int64_t I = spec.layer_input_size(layer), G = spec.num_gates();
+    const int recurrent = recurrent_gates(spec.cell), lanes = rnn_kernels<T>().lanes;
     const T* w_hh = data_of<T>(params.w_hh);
     const T* w_hn = recurrent < G ? w_hh + cell::kGruN * H * O : nullptr;
     const T* w_hr = data_of<T>(params.w_hr);
-    // W as stored has shape [gates*m, k] with row stride k; its transpose swaps the two strides.
-    const auto pack = [&](std::size_t slice, const T* w, std::int64_t stride_m,
-                          std::int64_t stride_k, std::int64_t m, std::int64_t k, int gates) {
-        if (slice == kNoSlice) return;
-        PackArgs<T> args;
-        args.w = w;
-        args.stride_m = stride_m;
-        args.stride_k = stride_k;
-        args.m = m;
-        args.k = k;
-        args.gates = gates;
-        args.packed = slices.at<T>(base, slice);
-        const Span vectors =
-            split_evenly((m + kernels.lanes - 1) / kernels.lanes, tid, num_threads);
-        args.vec_begin = vectors.begin;
-        args.vec_end = vectors.end;
-        kernels.pack(args);
+    const auto part = [&](std::int64_t m) {
+        return split_evenly((m + lanes - 1) / lanes, tid, num_threads);
     };
-    pack(state.w_ih, data_of<T>(params.w_ih), input, 1, H, input, G);
-    pack(state.w_hh, w_hh, O, 1, H, O, recurrent);
-    pack(state.w_hn, w_hn, O, 1, H, H, 1);
-    pack(state.w_hr, w_hr, H, 1, P, H, 1);
-    pack(state.w_hh_t, w_hh, 1, O, O, recurrent * H, 1);
-    pack(state.w_hn_t, w_hn, 1, O, H, H, 1);
-    pack(state.w_hr_t, w_hr, 1, H, H, P, 1);
-    if (state.w_ih_t != kNoSlice) {
-        copy_span(slices.at<T>(base, state.w_ih_t), data_of<T>(params.w_ih),
-                  split_evenly(G * H * input, tid, num_threads, 16));
+    const auto pack = [&](std::size_t slice, const PackJob<T>& job) {
+        if (slice != kNoSlice) run_pack(job, slices.at<T>(base, slice), part(job.m));
+    };
+    if (!skips.w_ih && state.w_ih != kNoSlice) {
+        pack_w_ih(spec, params, layer, part(H),
+                  slices.at<T>(base, state.w_ih) + part(H).begin * I * G * lanes);
     }
+    if (!skips.w_ih_t && state.w_ih_t != kNoSlice) {
+        pack_w_ih_t(spec, params, layer, part(I),
+                    slices.at<T>(base, state.w_ih_t) + part(I).begin * G * H * lanes);
+    }
+    // W as stored has shape [gates*m, k] with row stride k; its transpose swaps the two strides.
+    pack(state.w_hh, {w_hh, O, 1, H, O, recurrent});
+    pack(state.w_hn, {w_hn, O, 1, H, H});
+    pack(state.w_hr, {w_hr, H, 1, P, H});
+    pack(state.w_hh_t, {w_hh, 1, O, O, recurrent * H});
+    pack(state.w_hn_t, {w_hn, 1, O, H, H});
+    pack(state.w_hr_t, {w_hr, 1, H, H, P});
     if (state.bias != kNoSlice && tid == 0) {
         pack_bias(spec, params, slices.at<T>(base, state.bias),
                   state.bias_hn == kNoSlice ? nullptr : slices.at<T>(base, state.bias_hn));
@@ -165,9 +212,14 @@ std::uint64_t spec_hash(const RnnSpec& spec) noexcept {
 
 template const RnnKernels<float>& rnn_kernels<float>();
 template const RnnKernels<double>& rnn_kernels<double>();
-template void pack_state<float>(const RnnSpec&, const RnnLayerParams&, std::int64_t,
-                                const SliceLayout&, const PackedState&, void*, int, int);
-template void pack_state<double>(const RnnSpec&, const RnnLayerParams&, std::int64_t,
-                                 const SliceLayout&, const PackedState&, void*, int, int);
+#define CAROUSEL_INSTANTIATE(T)                                                                \
+    template void pack_state<T>(const RnnSpec&, const RnnLayerParams&, std::int64_t,           \
+                                const SliceLayout&, const PackedState&, void*, int, int,       \
+                                PackSkips);                                                    \
+    template void pack_w_ih<T>(const RnnSpec&, const RnnLayerParams&, std::int64_t, Span, T*); \
+    template void pack_w_ih_t<T>(const RnnSpec&, const RnnLayerParams&, std::int64_t, Span, T*);
+CAROUSEL_INSTANTIATE(float)
+CAROUSEL_INSTANTIATE(double)
+#undef CAROUSEL_INSTANTIATE
 
 }  // namespace carousel::cpu
