@@ -89,7 +89,7 @@ def merge(name, what, group, aim, measured, missing):
     for peer, values in measured.items():
         line[peer] = {key: values[key] for key in values
                       if key in ("carousel_ms", "peer_ms", "peer_format", "ratio", "pairs",
-                                 "difference", "peak_gflops", "floor_ms", "floor_factor")}
+                                 "difference", "peak_gflops", "floor_ms", "floor_factor", "handoff_ns")}
     line["missing"] = missing
     if not measured:
         return line

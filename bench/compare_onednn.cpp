@@ -12,6 +12,7 @@
 
 #include "bench/carousel_side.hpp"
 #include "bench/fma_peak.hpp"
+#include "bench/handoff.hpp"
 #include "bench/onednn_side.hpp"
 #include "bench/problem.hpp"
 #include "bench/side_by_side.hpp"
@@ -128,6 +129,7 @@ struct Comparison {
     std::size_t pairs = 0;
     double difference = 0.0;
     double gflop = 0.0, peak_gflops = 0.0;
+    double handoff_before_ns = 0.0, handoff_after_ns = 0.0;
     double floor_ms() const { return gflop / peak_gflops * 1e3; }
     double floor_factor() const { return ours_ms.median / floor_ms(); }
 };
@@ -145,8 +147,8 @@ public:
             std::printf("%s, %d threads, oneDNN %s, %s; times in ms, median (p10 to p90)\n",
                         processor_name().c_str(), options.threads, OnednnSide::version(),
                         fma_peak_vectors());
-            std::printf("%-26s %-8s %28s %36s %22s %8s %8s %7s\n", "row", "pass", "carousel",
-                        "onednn", "ratio", "floor", "x floor", "differ");
+            std::printf("%-26s %-8s %28s %36s %22s %8s %8s %7s %9s\n", "row", "pass", "carousel",
+                        "onednn", "ratio", "floor", "x floor", "differ", "handoff");
         }
         std::fflush(stdout);
     }
@@ -160,11 +162,11 @@ public:
                               q.p90);
                 return std::string(text.data());
             };
-            std::printf("%-26s %-8s %28s %36s %22s %8.3g %8.3g %7.1e\n", c.row.text.c_str(),
-                        c.pass.c_str(), times(c.ours_ms).c_str(),
-                        (times(c.peer_ms) + " " + c.peer).c_str(),
-                        times({rounded(c.ratio.median), c.ratio.p10, c.ratio.p90}).c_str(),
-                        c.floor_ms(), c.floor_factor(), c.difference);
+            std::printf(
+                "%-26s %-8s %28s %36s %22s %8.3g %8.3g %7.1e %4.0f %4.0f\n", c.row.text.c_str(),
+                c.pass.c_str(), times(c.ours_ms).c_str(), (times(c.peer_ms) + " " + c.peer).c_str(),
+                times({rounded(c.ratio.median), c.ratio.p10, c.ratio.p90}).c_str(), c.floor_ms(),
+                c.floor_factor(), c.difference, c.handoff_before_ns, c.handoff_after_ns);
         }
         std::fflush(stdout);
     }
@@ -181,26 +183,28 @@ public:
 
 private:
     void print_json(const Comparison& c) const {
-        const nlohmann::ordered_json line{{"bench", "onednn"},
-                                          {"row", c.row.text},
-                                          {"cell", cell_name(c.row.spec.cell)},
-                                          {"hidden", c.row.spec.hidden_size},
-                                          {"input", c.row.spec.input_size},
-                                          {"batch", c.row.batch_size},
-                                          {"seq_len", c.row.seq_len},
-                                          {"layers", c.row.spec.num_layers},
-                                          {"pass", c.pass},
-                                          {"threads", options_.threads},
-                                          {"carousel_ms", to_json(c.ours_ms)},
-                                          {"peer_ms", to_json(c.peer_ms)},
-                                          {"peer_format", c.peer},
-                                          {"ratio", to_json(c.ratio)},
-                                          {"pairs", c.pairs},
-                                          {"difference", rounded(c.difference)},
-                                          {"gflop", rounded(c.gflop)},
-                                          {"peak_gflops", rounded(c.peak_gflops)},
-                                          {"floor_ms", rounded(c.floor_ms())},
-                                          {"floor_factor", rounded(c.floor_factor())}};
+        const nlohmann::ordered_json line{
+            {"bench", "onednn"},
+            {"row", c.row.text},
+            {"cell", cell_name(c.row.spec.cell)},
+            {"hidden", c.row.spec.hidden_size},
+            {"input", c.row.spec.input_size},
+            {"batch", c.row.batch_size},
+            {"seq_len", c.row.seq_len},
+            {"layers", c.row.spec.num_layers},
+            {"pass", c.pass},
+            {"threads", options_.threads},
+            {"carousel_ms", to_json(c.ours_ms)},
+            {"peer_ms", to_json(c.peer_ms)},
+            {"peer_format", c.peer},
+            {"ratio", to_json(c.ratio)},
+            {"pairs", c.pairs},
+            {"difference", rounded(c.difference)},
+            {"gflop", rounded(c.gflop)},
+            {"peak_gflops", rounded(c.peak_gflops)},
+            {"floor_ms", rounded(c.floor_ms())},
+            {"floor_factor", rounded(c.floor_factor())},
+            {"handoff_ns", {rounded(c.handoff_before_ns), rounded(c.handoff_after_ns)}}};
         std::printf("%s\n", line.dump().c_str());
     }
     Options options_;
@@ -257,7 +261,9 @@ public:
         Comparison c;
         // Neighbours on the machine move the clock: the floor is what it allowed at its best.
         c.peak_gflops = measure_fma_peak_gflops(options_.threads);
+        c.handoff_before_ns = measure_handoff_ns();
         time_side_by_side(contestants, options_.time_ms, kMinRounds);
+        c.handoff_after_ns = measure_handoff_ns();
         c.peak_gflops = std::max(c.peak_gflops, measure_fma_peak_gflops(options_.threads));
 
         const auto best = std::min_element(
