@@ -18,6 +18,7 @@ import shapes
 # Carousel's process has ended before torch is timed; OpenMP's threads of torch, which spin for
 # milliseconds after their last region, go to sleep while that process starts.
 LEAST_REPETITIONS = 3
+WARM_UP_MS = 50.0
 
 # Models of `carousel bench lm` and `bench sample`; its loss is the mean over tokens, and it carries
 # the state from window to window.
@@ -31,8 +32,8 @@ MODELS = {
 
 
 def timed_ms(run, budget_ms):
-    """Times of single repetitions, after a tenth of the budget (at least two runs) as warm-up."""
-    warm_until = time.perf_counter() + budget_ms / 1e4
+    """Times of single repetitions, after a warm-up: its threads slept while the tool ran."""
+    warm_until = time.perf_counter() + max(WARM_UP_MS, budget_ms / 10) / 1e3
     runs = 0
     while runs < 2 or time.perf_counter() < warm_until:
         run()
