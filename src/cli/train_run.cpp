@@ -153,10 +153,9 @@ void TrainRun::describe() const {
          std::to_string(splits_.train.size()) + ", validation " +
          std::to_string(splits_.validation.size()) + ", test " +
          std::to_string(splits_.test.size()));
-    note("model: " + to_string(trainer_->config().rnn_spec()) + ", " +
-         std::to_string(parameters) + " parameters, on " + trainer_->config().device.name() +
-         " with " + std::to_string(trainer_->model().params().context().pool()->num_threads()) +
-         " threads");
+    note("model: " + to_string(trainer_->config().rnn_spec()) + ", " + std::to_string(parameters) +
+         " parameters, on " + trainer_->config().device.name() + " with " +
+         std::to_string(trainer_->model().params().context().pool()->num_threads()) + " threads");
     note("run: '" + folder_ + "', updates " + std::to_string(trainer_->steps_done()) + " to " +
          std::to_string(total_steps_));
 }
