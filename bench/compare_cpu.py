@@ -82,7 +82,8 @@ class Programs:
             return [], "no --python with torch was given"
         return self.lines([self.options.python, HERE / "torch_rnn.py", "--carousel",
                            self.options.carousel, "--shapes", self.options.shapes, "--pass", which,
-                           "--rounds", self.options.rounds, *self.common(name)])
+                           "--rounds", self.options.rounds, *self.common(name),
+                           *(["--keep-memory"] if self.options.keep_memory else [])])
 
 
 def merge(name, what, group, aim, measured, missing):
@@ -192,6 +193,7 @@ def parse():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side beside torch")
     parser.add_argument("--time-ms", type=float, default=3000.0, help="for each row, pass and peer")
+    parser.add_argument("--keep-memory", action="store_true", help="as torch_rnn.py's")
     parser.add_argument("--prefix", default="", help="command in front of each program, e.g. nice")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between programs")
     options = parser.parse_args()

@@ -19,6 +19,7 @@ import shapes
 # milliseconds after their last region, go to sleep while that process starts.
 LEAST_REPETITIONS = 3
 WARM_UP_MS = 50.0
+KEEP_MEMORY = "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=8589934592"
 
 # Models of `carousel bench lm` and `bench sample`; its loss is the mean over tokens, and it carries
 # the state from window to window.
@@ -50,7 +51,7 @@ def timed_ms(run, budget_ms):
 def keep_freed_memory(torch):
     """Lets the C library keep the memory of temporaries instead of mapping and faulting in new pages
     at every call, which can double torch's times. Freeing one large block, as any training process
-    soon does, raises glibc's threshold; its limit is 32 MiB."""
+    soon does, raises glibc's threshold; its limit is 32 MiB, beyond which --keep-memory goes."""
     block = torch.zeros(31 * 2**20, dtype=torch.uint8)
     del block
 
@@ -144,7 +145,9 @@ class Comparison:
         command = [self.options.carousel, "bench", *arguments, "--device", "cpu", "--threads",
                    str(self.options.threads), "--min-time-ms", f"{self.turn_ms:.0f}", "--repeat",
                    str(LEAST_REPETITIONS), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        # What --keep-memory changes is for torch alone.
+        environment = {key: os.environ[key] for key in os.environ if key != "GLIBC_TUNABLES"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
         return json.loads(done.stdout.strip().splitlines()[-1])
@@ -190,6 +193,9 @@ def parse():
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
     parser.add_argument("--time-ms", type=float, default=4000.0,
                         help="time for each row and pass, both sides together")
+    parser.add_argument("--keep-memory", action="store_true",
+                        help="restart with a C library that keeps blocks of any size: torch tuned,"
+                             " not as it is installed")
     parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
     return parser.parse_args()
 
@@ -206,6 +212,9 @@ def report(line, as_json):
 
 def main():
     options = parse()
+    if options.keep_memory and "GLIBC_TUNABLES" not in os.environ:
+        os.environ["GLIBC_TUNABLES"] = KEEP_MEMORY
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     try:
         import torch
@@ -215,7 +224,7 @@ def main():
     torch.manual_seed(1)
     keep_freed_memory(torch)
     about = {"bench": "torch", "about": "machine", "torch_version": torch.__version__,
-             "threads": options.threads}
+             "threads": options.threads, "keep_memory": options.keep_memory}
     print(json.dumps(about) if options.json else
           f"torch {torch.__version__}, {options.threads} threads; times in ms, median (p10 to p90)",
           flush=True)
