@@ -15,7 +15,7 @@ namespace {
 /// acc = dy + extra + dg_next * W.
 template <class T, int MR, int NV>
 CAROUSEL_INLINE void sum_dh(const CellBackwardArgs<T>& args, std::int64_t vec, std::int64_t first,
-                            Vec<T> (&acc)[MR][NV]) {
+                            Vec<T> (&acc)[MR][NV], Prefetch next) {
     constexpr int L = Vec<T>::kLanes;
     const CellBackwardRow<T>* rows = args.rows + first;
     const T* a[MR];
@@ -28,25 +28,30 @@ CAROUSEL_INLINE void sum_dh(const CellBackwardArgs<T>& args, std::int64_t vec, s
                 load_lanes(rows[r].dy + unit, lanes) + load_lanes(rows[r].extra + unit, lanes);
         }
     }
-    tile_dot<PackedLayout::kColumns>(a, args.w + vec * args.w_k * L, args.k, args.w_k, acc);
+    tile_dot<PackedLayout::kColumns>(a, args.w + vec * args.w_k * L, args.k, args.w_k, acc, next);
     if (args.sum_squares != nullptr) add_squares(acc, args.sum_squares);
+}
+
+template <class T, int MR, int NV, class Cell>
+CAROUSEL_TILE backward_tile(const CellBackwardArgs<T>& args, std::int64_t vec, std::int64_t first,
+                            Prefetch next, const Cell& cell) {
+    Vec<T> acc[MR][NV];
+    sum_dh(args, vec, first, acc, next);
+    for (int r = 0; r < MR; ++r) {
+        for (int v = 0; v < NV; ++v) {
+            cell(args.rows[first + r], (vec + v) * Vec<T>::kLanes,
+                 lanes_of<T>(vec + v, args.hidden_size), acc[r][v]);
+        }
+    }
 }
 
 /// Sums dh tile by tile and hands each vector of it to cell(row, unit, lanes, dh).
 template <class T, class Cell>
-CAROUSEL_INLINE void backward_step(const CellBackwardArgs<T>& args, Cell&& cell) {
-    for_tiles<4, T>(args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
-                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv) {
-                        constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
-                        Vec<T> acc[MR][NV];
-                        sum_dh(args, vec, first, acc);
-                        for (int r = 0; r < MR; ++r) {
-                            for (int v = 0; v < NV; ++v) {
-                                cell(args.rows[first + r], (vec + v) * Vec<T>::kLanes,
-                                     lanes_of<T>(vec + v, args.hidden_size), acc[r][v]);
-                            }
-                        }
-                    });
+CAROUSEL_INLINE void backward_step(const CellBackwardArgs<T>& args, const Cell& cell) {
+    for_tiles<4, T>(args, [&](std::int64_t vec, std::int64_t first, auto mr, auto nv,
+                              Prefetch next) {
+        backward_tile<T, decltype(mr)::value, decltype(nv)::value>(args, vec, first, next, cell);
+    });
 }
 
 template <class T>

@@ -25,8 +25,8 @@ CAROUSEL_INLINE void load_gates(const CellForwardArgs<T>& args, const CellForwar
 }
 
 template <class T, int MR>
-CAROUSEL_INLINE void lstm_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec,
-                                       std::int64_t first) {
+CAROUSEL_TILE lstm_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec,
+                                std::int64_t first, Prefetch next) {
     using namespace cell;
     constexpr int L = Vec<T>::kLanes;
     const CellForwardRow<T>* rows = args.rows + first;
@@ -36,7 +36,7 @@ CAROUSEL_INLINE void lstm_forward_tile(const CellForwardArgs<T>& args, std::int6
     Vec<T> acc[MR][kLstmGates];
     load_gates(args, rows, unit, lanes, a, acc);
     tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * kLstmGates * L, args.k, args.w_k,
-                                   acc);
+                                   acc, next);
     for (int r = 0; r < MR; ++r) {
         const auto out =
             cell::lstm_forward(acc[r][kLstmI], acc[r][kLstmF], acc[r][kLstmG], acc[r][kLstmO],
@@ -54,8 +54,8 @@ CAROUSEL_INLINE void lstm_forward_tile(const CellForwardArgs<T>& args, std::int6
 }
 
 template <class T, int MR>
-CAROUSEL_INLINE void gru_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec,
-                                      std::int64_t first) {
+CAROUSEL_TILE gru_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec, std::int64_t first,
+                               Prefetch next) {
     using namespace cell;
     constexpr int L = Vec<T>::kLanes;
     const CellForwardRow<T>* rows = args.rows + first;
@@ -69,7 +69,7 @@ CAROUSEL_INLINE void gru_forward_tile(const CellForwardArgs<T>& args, std::int64
         args.bias_hn == nullptr ? Vec<T>(T(0)) : load_lanes(args.bias_hn + unit, lanes);
     for (int r = 0; r < MR; ++r) acc[r][kGruN] = bias;
     tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * kGruGates * L, args.k, args.w_k,
-                                   acc);
+                                   acc, next);
     for (int r = 0; r < MR; ++r) {
         T* gates = rows[r].gates + unit;
         const Vec<T> hn = acc[r][kGruN];
@@ -89,8 +89,8 @@ CAROUSEL_INLINE void gru_forward_tile(const CellForwardArgs<T>& args, std::int64
 /// Gates r, z and r*h_prev; z replaces its pre-activation even when nothing is saved, because the
 /// second half reads it.
 template <class T, int MR>
-CAROUSEL_INLINE void gru_reset_before_gates_tile(const CellForwardArgs<T>& args, std::int64_t vec,
-                                                 std::int64_t first) {
+CAROUSEL_TILE gru_reset_before_gates_tile(const CellForwardArgs<T>& args, std::int64_t vec,
+                                          std::int64_t first, Prefetch next) {
     using namespace cell;
     constexpr int L = Vec<T>::kLanes;
     const CellForwardRow<T>* rows = args.rows + first;
@@ -99,7 +99,7 @@ CAROUSEL_INLINE void gru_reset_before_gates_tile(const CellForwardArgs<T>& args,
     const T* a[MR];
     Vec<T> acc[MR][2];
     load_gates(args, rows, unit, lanes, a, acc);
-    tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * 2 * L, args.k, args.w_k, acc);
+    tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * 2 * L, args.k, args.w_k, acc, next);
     for (int r = 0; r < MR; ++r) {
         T* gates = rows[r].gates + unit;
         const auto out = cell::gru_reset_before_gates(acc[r][kGruR], acc[r][kGruZ],
@@ -111,8 +111,8 @@ CAROUSEL_INLINE void gru_reset_before_gates_tile(const CellForwardArgs<T>& args,
 }
 
 template <class T, int MR, int NV>
-CAROUSEL_INLINE void gru_reset_before_state_tile(const CellForwardArgs<T>& args, std::int64_t vec,
-                                                 std::int64_t first) {
+CAROUSEL_TILE gru_reset_before_state_tile(const CellForwardArgs<T>& args, std::int64_t vec,
+                                          std::int64_t first, Prefetch next) {
     using namespace cell;
     constexpr int L = Vec<T>::kLanes;
     const CellForwardRow<T>* rows = args.rows + first;
@@ -126,7 +126,7 @@ CAROUSEL_INLINE void gru_reset_before_state_tile(const CellForwardArgs<T>& args,
                 load_lanes(rows[r].gates + kGruN * H + (vec + v) * L, lanes_of<T>(vec + v, H));
         }
     }
-    tile_dot<PackedLayout::kColumns>(a, args.w + vec * args.w_k * L, args.k, args.w_k, acc);
+    tile_dot<PackedLayout::kColumns>(a, args.w + vec * args.w_k * L, args.k, args.w_k, acc, next);
     for (int r = 0; r < MR; ++r) {
         for (int v = 0; v < NV; ++v) {
             const std::int64_t unit = (vec + v) * L;
@@ -142,8 +142,8 @@ CAROUSEL_INLINE void gru_reset_before_state_tile(const CellForwardArgs<T>& args,
 }
 
 template <class Activation, class T, int MR, int NV>
-CAROUSEL_INLINE void vanilla_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec,
-                                          std::int64_t first) {
+CAROUSEL_TILE vanilla_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec,
+                                   std::int64_t first, Prefetch next) {
     constexpr int L = Vec<T>::kLanes;
     const CellForwardRow<T>* rows = args.rows + first;
     const T* a[MR];
@@ -155,7 +155,7 @@ CAROUSEL_INLINE void vanilla_forward_tile(const CellForwardArgs<T>& args, std::i
                 load_lanes(rows[r].gates + (vec + v) * L, lanes_of<T>(vec + v, args.hidden_size));
         }
     }
-    tile_dot<PackedLayout::kColumns>(a, args.w + vec * args.w_k * L, args.k, args.w_k, acc);
+    tile_dot<PackedLayout::kColumns>(a, args.w + vec * args.w_k * L, args.k, args.w_k, acc, next);
     for (int r = 0; r < MR; ++r) {
         for (int v = 0; v < NV; ++v) {
             const std::int64_t unit = (vec + v) * L;
@@ -169,48 +169,45 @@ CAROUSEL_INLINE void vanilla_forward_tile(const CellForwardArgs<T>& args, std::i
 
 template <class T>
 void lstm_forward(const CellForwardArgs<T>& args) {
-    for_gate_tiles<cell::kLstmGates, T>(args.num_rows, args.vec_begin, args.vec_end, args.k,
-                                        args.descending,
-                                        [&](std::int64_t vec, std::int64_t first, auto mr) {
-                                            constexpr int MR = decltype(mr)::value;
-                                            lstm_forward_tile<T, MR>(args, vec, first);
-                                        });
+    for_gate_tiles<cell::kLstmGates, T>(
+        args, [&](std::int64_t vec, std::int64_t first, auto mr, Prefetch next) {
+            constexpr int MR = decltype(mr)::value;
+            lstm_forward_tile<T, MR>(args, vec, first, next);
+        });
 }
 
 template <class T>
 void gru_forward(const CellForwardArgs<T>& args) {
-    for_gate_tiles<cell::kGruGates, T>(args.num_rows, args.vec_begin, args.vec_end, args.k,
-                                       args.descending,
-                                       [&](std::int64_t vec, std::int64_t first, auto mr) {
-                                           constexpr int MR = decltype(mr)::value;
-                                           gru_forward_tile<T, MR>(args, vec, first);
-                                       });
+    for_gate_tiles<cell::kGruGates, T>(
+        args, [&](std::int64_t vec, std::int64_t first, auto mr, Prefetch next) {
+            constexpr int MR = decltype(mr)::value;
+            gru_forward_tile<T, MR>(args, vec, first, next);
+        });
 }
 
 template <class T>
 void gru_reset_before_gates(const CellForwardArgs<T>& args) {
-    for_gate_tiles<2, T>(args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
-                         [&](std::int64_t vec, std::int64_t first, auto mr) {
-                             constexpr int MR = decltype(mr)::value;
-                             gru_reset_before_gates_tile<T, MR>(args, vec, first);
-                         });
+    for_gate_tiles<2, T>(args, [&](std::int64_t vec, std::int64_t first, auto mr, Prefetch next) {
+        constexpr int MR = decltype(mr)::value;
+        gru_reset_before_gates_tile<T, MR>(args, vec, first, next);
+    });
 }
 
 template <class T>
 void gru_reset_before_state(const CellForwardArgs<T>& args) {
-    for_tiles<4, T>(args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
-                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv) {
+    for_tiles<4, T>(args,
+                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv, Prefetch next) {
                         constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
-                        gru_reset_before_state_tile<T, MR, NV>(args, vec, first);
+                        gru_reset_before_state_tile<T, MR, NV>(args, vec, first, next);
                     });
 }
 
 template <class Activation, class T>
 void vanilla_forward(const CellForwardArgs<T>& args) {
-    for_tiles<4, T>(args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
-                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv) {
+    for_tiles<4, T>(args,
+                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv, Prefetch next) {
                         constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
-                        vanilla_forward_tile<Activation, T, MR, NV>(args, vec, first);
+                        vanilla_forward_tile<Activation, T, MR, NV>(args, vec, first, next);
                     });
 }
 

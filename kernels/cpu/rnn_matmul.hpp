@@ -19,7 +19,8 @@ CAROUSEL_INLINE void add_squares(const Vec<T> (&acc)[MR][NV], double* total) {
 }
 
 template <PackedLayout layout, class T, int MR, int NV>
-CAROUSEL_INLINE void matmul_tile(const MatmulArgs<T>& args, std::int64_t vec, std::int64_t first) {
+CAROUSEL_TILE matmul_tile(const MatmulArgs<T>& args, std::int64_t vec, std::int64_t first,
+                          Prefetch next) {
     constexpr int L = Vec<T>::kLanes;
     constexpr bool gates = layout == PackedLayout::kGates;
     const MatmulRow<T>* rows = args.rows + first;
@@ -40,7 +41,7 @@ CAROUSEL_INLINE void matmul_tile(const MatmulArgs<T>& args, std::int64_t vec, st
         }
     }
     const std::int64_t panel = args.w_k * (gates ? NV : 1) * L;
-    tile_dot<layout>(a, args.w + vec * panel, args.k, args.w_k, acc);
+    tile_dot<layout>(a, args.w + vec * panel, args.k, args.w_k, acc, next);
     for (int r = 0; r < MR; ++r) {
         for (int v = 0; v < NV; ++v) store_lanes(rows[r].c + column(v), acc[r][v], lanes(v));
     }
@@ -49,35 +50,19 @@ CAROUSEL_INLINE void matmul_tile(const MatmulArgs<T>& args, std::int64_t vec, st
 
 template <class T>
 void matmul(const MatmulArgs<T>& args) {
-    for_tiles<4, T>(args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
-                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv) {
+    for_tiles<4, T>(args,
+                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv, Prefetch next) {
                         constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
-                        matmul_tile<PackedLayout::kColumns, T, MR, NV>(args, vec, first);
+                        matmul_tile<PackedLayout::kColumns, T, MR, NV>(args, vec, first, next);
                     });
-}
-
-/// Walks single vectors of units with G gates side by side.
-template <int G, class T, class F>
-CAROUSEL_INLINE void for_gate_tiles(std::int64_t num_rows, std::int64_t vec_begin,
-                                    std::int64_t vec_end, std::int64_t k, bool descending, F&& f) {
-    const std::int64_t block = row_block<T>(k);
-    for (std::int64_t begin = 0; begin < num_rows; begin += block) {
-        const std::int64_t end = begin + block < num_rows ? begin + block : num_rows;
-        for (std::int64_t i = vec_begin; i < vec_end; ++i) {
-            const std::int64_t vec = descending ? vec_begin + vec_end - 1 - i : i;
-            for_row_tiles<tile_rows<G>()>(begin, end,
-                                          [&](std::int64_t first, auto mr) { f(vec, first, mr); });
-        }
-    }
 }
 
 template <int G, class T>
 void gates_matmul(const MatmulArgs<T>& args) {
-    for_gate_tiles<G, T>(args.num_rows, args.vec_begin, args.vec_end, args.k, args.descending,
-                         [&](std::int64_t vec, std::int64_t first, auto mr) {
-                             constexpr int MR = decltype(mr)::value;
-                             matmul_tile<PackedLayout::kGates, T, MR, G>(args, vec, first);
-                         });
+    for_gate_tiles<G, T>(args, [&](std::int64_t vec, std::int64_t first, auto mr, Prefetch next) {
+        constexpr int MR = decltype(mr)::value;
+        matmul_tile<PackedLayout::kGates, T, MR, G>(args, vec, first, next);
+    });
 }
 
 template <class T>

@@ -15,6 +15,8 @@ namespace carousel::cpu {
 namespace {
 
 #define CAROUSEL_INLINE inline __attribute__((always_inline))
+// A register tile is a function of its own: inlined beside others, its accumulators go to the stack.
+#define CAROUSEL_TILE __attribute__((noinline)) void
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;

@@ -30,12 +30,20 @@ constexpr int tile_rows() {
 }
 
 /// How packed weights lie: gates side by side (one stream), or one stream per vector.
+constexpr std::int64_t kLineBytes = 64;
+
 enum class PackedLayout { kGates, kColumns };
+
+/// Part of the panel that comes next, fetched into L2 while a tile of this one is summed, one line per
+/// step of the inner index: weights that a core's L2 does not hold arrive before they are needed.
+struct Prefetch {
+    const char* lines = nullptr;  ///< null: none
+};
 
 /// acc[r][v] += sum over k of a[r][k] * w[k][v].
 template <PackedLayout layout, class T, int MR, int NV>
 CAROUSEL_INLINE void tile_dot(const T* const (&a)[MR], const T* w, std::int64_t k, std::int64_t w_k,
-                              Vec<T> (&acc)[MR][NV]) {
+                              Vec<T> (&acc)[MR][NV], Prefetch next) {
     constexpr int L = Vec<T>::kLanes;
     constexpr bool gates = layout == PackedLayout::kGates;
     constexpr std::int64_t step = gates ? NV * L : L;
@@ -49,8 +57,14 @@ CAROUSEL_INLINE void tile_dot(const T* const (&a)[MR], const T* w, std::int64_t 
             for (int v = 0; v < NV; ++v) more[u][r][v] = Vec<T>(T(0));
         }
     }
+    const char* lines = next.lines == nullptr ? reinterpret_cast<const char*>(w) : next.lines;
+    const std::int64_t line = next.lines == nullptr ? 0 : kLineBytes;
     std::int64_t i = 0;
     for (; i + unroll <= k; i += unroll) {
+        if constexpr (unroll == 1) {
+            __builtin_prefetch(lines, 0, 2);
+            lines += line;
+        }
 #pragma GCC unroll 4
         for (int u = 0; u < unroll; ++u) {
             Vec<T> wv[NV];
@@ -125,17 +139,25 @@ CAROUSEL_INLINE void with_constant(int n, F&& f) {
     f(Constant<Max>{});
 }
 
-/// Splits num_rows into tiles of at most MaxRows, as even as possible, and calls f(first, Constant<n>).
+/// Splits [begin, end) into tiles of at most MaxRows rows, as even as possible, and calls
+/// f(first, Constant<rows>, Prefetch); the tiles share the fetching of the panel at `next`.
 template <int MaxRows, class F>
-CAROUSEL_INLINE void for_row_tiles(std::int64_t begin, std::int64_t end, F&& f) {
+CAROUSEL_INLINE void for_row_tiles(std::int64_t begin, std::int64_t end, const void* next,
+                                   std::int64_t panel_bytes, std::int64_t k, F&& f) {
     const std::int64_t num_rows = end - begin;
     const std::int64_t tiles = (num_rows + MaxRows - 1) / MaxRows;
     for (std::int64_t tile = 0; tile < tiles; ++tile) {
         const std::int64_t first = begin + num_rows * tile / tiles;
         const std::int64_t last = begin + num_rows * (tile + 1) / tiles;
+        Prefetch prefetch;
+        // One tile alone reads its panel at the speed of memory and has no time to spare.
+        if (next != nullptr && tiles > 1 && (tile + 1) * k * kLineBytes <= panel_bytes) {
+            prefetch.lines = static_cast<const char*>(next) + tile * k * kLineBytes;
+        }
         with_constant<MaxRows>(
-            static_cast<int>(last - first), [&](auto rows)
-                                                __attribute__((always_inline)) { f(first, rows); });
+            static_cast<int>(last - first), [&](auto rows) __attribute__((always_inline)) {
+                f(first, rows, prefetch);
+            });
     }
 }
 
@@ -147,25 +169,52 @@ CAROUSEL_INLINE std::int64_t row_block(std::int64_t k) {
     return rows < 48 ? 48 : rows;
 }
 
-/// Walks the vectors [vec_begin, vec_end) in groups of NV (a last group may be narrower: it is walked
-/// in ones), blocks of rows outside, tiles of rows inside: f(vec, first_row, Constant<MR>, Constant<NV>).
-template <int NV, class T, class F>
-CAROUSEL_INLINE void for_tiles(std::int64_t num_rows, std::int64_t vec_begin, std::int64_t vec_end,
-                               std::int64_t k, bool descending, F&& f) {
-    const std::int64_t block = row_block<T>(k);
-    const std::int64_t num_vecs = vec_end - vec_begin;
+/// Walks the vectors [vec_begin, vec_end) of `args` in even groups of at most NV (5 go as 3 + 2, not
+/// 4 + 1), blocks of rows outside, tiles of rows inside:
+/// f(vec, first_row, Constant<MR>, Constant<NV>, Prefetch).
+template <int NV, class T, class Args, class F>
+CAROUSEL_INLINE void for_tiles(const Args& args, F&& f) {
+    const std::int64_t block = row_block<T>(args.k), panel = args.w_k * Vec<T>::kLanes;
+    const std::int64_t num_vecs = args.vec_end - args.vec_begin;
     const std::int64_t groups = (num_vecs + NV - 1) / NV;
-    for (std::int64_t begin = 0; begin < num_rows; begin += block) {
-        const std::int64_t end = begin + block < num_rows ? begin + block : num_rows;
+    const auto edge = [&](std::int64_t group) {
+        return args.vec_begin + num_vecs * group / groups;
+    };
+    for (std::int64_t begin = 0; begin < args.num_rows; begin += block) {
+        const std::int64_t end = begin + block < args.num_rows ? begin + block : args.num_rows;
         for (std::int64_t i = 0; i < groups; ++i) {
-            const std::int64_t group = descending ? groups - 1 - i : i;
-            // Even groups: 5 vectors go as 3 + 2, not 4 + 1.
-            const std::int64_t vec = vec_begin + num_vecs * group / groups;
-            const std::int64_t next = vec_begin + num_vecs * (group + 1) / groups;
-            with_constant<NV>(static_cast<int>(next - vec), [&](auto nv) {
-                for_row_tiles<tile_rows<decltype(nv)::value>()>(
-                    begin, end, [&](std::int64_t first, auto mr) { f(vec, first, mr, nv); });
+            const std::int64_t group = args.descending ? groups - 1 - i : i;
+            const std::int64_t next = args.descending ? group - 1 : group + 1;
+            const std::int64_t vec = edge(group);
+            const T* next_panel = i + 1 < groups ? args.w + edge(next) * panel : nullptr;
+            with_constant<NV>(static_cast<int>(edge(group + 1) - vec), [&](auto nv) {
+                constexpr int width = decltype(nv)::value;
+                const std::int64_t bytes = width * panel * static_cast<std::int64_t>(sizeof(T));
+                for_row_tiles<tile_rows<width>()>(
+                    begin, end, next_panel, bytes, args.k,
+                    [&](std::int64_t first, auto mr, Prefetch prefetch) {
+                        f(vec, first, mr, nv, prefetch);
+                    });
             });
+        }
+    }
+}
+
+/// Walks single vectors of units with G gates side by side: f(vec, first_row, Constant<MR>, Prefetch).
+template <int G, class T, class Args, class F>
+CAROUSEL_INLINE void for_gate_tiles(const Args& args, F&& f) {
+    const std::int64_t block = row_block<T>(args.k), panel = args.w_k * G * Vec<T>::kLanes;
+    for (std::int64_t begin = 0; begin < args.num_rows; begin += block) {
+        const std::int64_t end = begin + block < args.num_rows ? begin + block : args.num_rows;
+        for (std::int64_t i = args.vec_begin; i < args.vec_end; ++i) {
+            const std::int64_t vec = args.descending ? args.vec_begin + args.vec_end - 1 - i : i;
+            const std::int64_t next = args.descending ? vec - 1 : vec + 1;
+            const T* next_panel = i + 1 < args.vec_end ? args.w + next * panel : nullptr;
+            for_row_tiles<tile_rows<G>()>(begin, end, next_panel,
+                                          panel * static_cast<std::int64_t>(sizeof(T)), args.k,
+                                          [&](std::int64_t first, auto mr, Prefetch prefetch) {
+                                              f(vec, first, mr, prefetch);
+                                          });
         }
     }
 }

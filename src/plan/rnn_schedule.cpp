@@ -208,17 +208,21 @@ RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int 
     }
     config.num_threads = threads;
     // Rows of the batch never wait for each other, so splitting them needs no barrier; but every thread
-    // then reads all weights. Split rows once each thread keeps enough of them to pay for that.
+    // then reads all weights. Split rows where the weights fit a core's L2 beside their operands and
+    // each thread keeps enough rows; elsewhere split units, so that each thread reads its own part.
     constexpr std::int64_t kRowsPerGroup = 24;
+    constexpr std::int64_t kWeightBytes = 384 * 1024;
+    const std::int64_t weight_bytes = spec.num_gates() * H * spec.output_size() *
+                                      static_cast<std::int64_t>(dtype_bytes(spec.dtype));
     int batch_groups = 1;
-    for (int groups = threads; groups > 1; --groups) {
+    for (int groups = threads; groups > 1 && weight_bytes <= kWeightBytes; --groups) {
         if (threads % groups == 0 && N >= kRowsPerGroup * groups) {
             batch_groups = groups;
             break;
         }
     }
-    while (threads / batch_groups > vectors &&
-           batch_groups < threads) {  // more threads than vectors of units
+    // More threads than vectors of units: the rest can only take rows.
+    while (threads / batch_groups > vectors && batch_groups < threads) {
         ++batch_groups;
         while (threads % batch_groups != 0) ++batch_groups;
     }
