@@ -16,7 +16,8 @@ namespace carousel {
 /// One row of a forward cell step.
 template <class T>
 struct CellForwardRow {
-    T* gates;  ///< in: input-side pre-activations with biases [G*H]; out: gates after activation
+    T* gates;    ///< in: input-side pre-activations with biases [G*H]; out: gates after activation
+    const T* x;  ///< [I], if the step multiplies it too (w_ih below)
     const T* h_prev;  ///< [K]
     const T* c_prev;  ///< [H], LSTM
     T* c;             ///< [H], LSTM; may equal c_prev
@@ -38,6 +39,10 @@ struct CellForwardArgs {
     bool save = false;  ///< store gates for a backward pass or on request
     const T* bias_hn = nullptr;  ///< [H] or null, reset-after GRU
     std::int64_t w_k = 0;        ///< inner size of the packed weights (k, also when k is 0)
+    /// If given (LSTM and reset-after GRU), the step starts from bias + x * w_ih instead of from `gates`.
+    const T* w_ih = nullptr;  ///< packed gates
+    std::int64_t input_size = 0;
+    const T* bias = nullptr;  ///< [G*H] or null
 };
 
 /// One row of a backward cell step.
@@ -109,6 +114,26 @@ struct PackArgs {
     std::int64_t vec_begin = 0, vec_end = 0;
 };
 
+/// Packing of rows given by pointers as the columns of a product over rows: element (k, m) is
+/// rows[k][m], or 0 where the pointer is null.
+template <class T>
+struct PackRowsArgs {
+    const T* const* rows = nullptr;
+    std::int64_t k = 0;  ///< rows
+    std::int64_t m = 0;  ///< columns
+    T* packed = nullptr;
+    std::int64_t vec_begin = 0, vec_end = 0;
+};
+
+/// out[c*ld_out + r] = a[r*ld + c].
+template <class T>
+struct TransposeArgs {
+    const T* a = nullptr;
+    std::int64_t rows = 0, columns = 0, ld = 0;
+    T* out = nullptr;
+    std::int64_t ld_out = 0;
+};
+
 /// sums[j] (+)= sum over rows of a[row*ld + j], for columns [begin, end), in a fixed order.
 template <class T>
 struct ColumnSumArgs {
@@ -124,6 +149,8 @@ template <class T>
 struct RnnKernels {
     int lanes;
     void (*pack)(const PackArgs<T>&);
+    void (*pack_rows)(const PackRowsArgs<T>&);
+    void (*transpose)(const TransposeArgs<T>&);
     void (*matmul)(const MatmulArgs<T>&);
     void (*gates_matmul[5])(const MatmulArgs<T>&);  ///< indexed by the number of gates side by side
     void (*lstm_forward)(const CellForwardArgs<T>&);

@@ -11,17 +11,33 @@
 namespace carousel::cpu {
 namespace {
 
-/// Starts a tile: operand pointers, and the first NV gate slots of each row as accumulators.
+/// Starts a tile: the input side's pre-activations of NV gates as accumulators, loaded or (if w_ih is
+/// given) summed here, and h_prev as the operand that comes next.
 template <class T, int MR, int NV>
-CAROUSEL_INLINE void load_gates(const CellForwardArgs<T>& args, const CellForwardRow<T>* rows,
-                                std::int64_t unit, int lanes, const T* (&a)[MR],
-                                Vec<T> (&acc)[MR][NV]) {
+CAROUSEL_INLINE void start_gates(const CellForwardArgs<T>& args, const CellForwardRow<T>* rows,
+                                 std::int64_t vec, const T* (&a)[MR], Vec<T> (&acc)[MR][NV],
+                                 Prefetch next) {
+    constexpr int L = Vec<T>::kLanes;
+    const std::int64_t unit = vec * L;
+    const int lanes = lanes_of<T>(vec, args.hidden_size);
     for (int r = 0; r < MR; ++r) {
-        a[r] = rows[r].h_prev;
         for (int g = 0; g < NV; ++g) {
-            acc[r][g] = load_lanes(rows[r].gates + g * args.hidden_size + unit, lanes);
+            const T* from = args.w_ih == nullptr ? rows[r].gates : args.bias;
+            acc[r][g] = from == nullptr ? Vec<T>(T(0))
+                                        : load_lanes(from + g * args.hidden_size + unit, lanes);
         }
     }
+    if (args.w_ih != nullptr) {
+        for (int r = 0; r < MR; ++r) a[r] = rows[r].x;
+        Prefetch next_input;  // the same part of the next panel, if the two weights have one shape
+        if (next.lines != nullptr && args.input_size == args.w_k) {
+            next_input.lines = next.lines - reinterpret_cast<const char*>(args.w) +
+                               reinterpret_cast<const char*>(args.w_ih);
+        }
+        tile_dot<PackedLayout::kGates>(a, args.w_ih + vec * args.input_size * NV * L,
+                                       args.input_size, args.input_size, acc, next_input);
+    }
+    for (int r = 0; r < MR; ++r) a[r] = rows[r].h_prev;
 }
 
 template <class T, int MR>
@@ -34,7 +50,7 @@ CAROUSEL_TILE lstm_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec
     const int lanes = lanes_of<T>(vec, args.hidden_size);
     const T* a[MR];
     Vec<T> acc[MR][kLstmGates];
-    load_gates(args, rows, unit, lanes, a, acc);
+    start_gates(args, rows, vec, a, acc, next);
     tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * kLstmGates * L, args.k, args.w_k,
                                    acc, next);
     for (int r = 0; r < MR; ++r) {
@@ -63,19 +79,22 @@ CAROUSEL_TILE gru_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec,
     const int lanes = lanes_of<T>(vec, H);
     const T* a[MR];
     Vec<T> acc[MR][kGruGates];
-    load_gates(args, rows, unit, lanes, a, acc);
+    start_gates(args, rows, vec, a, acc, next);
     // The candidate's recurrent part passes the reset gate first, so it is summed on its own.
     const Vec<T> bias =
         args.bias_hn == nullptr ? Vec<T>(T(0)) : load_lanes(args.bias_hn + unit, lanes);
-    for (int r = 0; r < MR; ++r) acc[r][kGruN] = bias;
+    Vec<T> input_n[MR];
+    for (int r = 0; r < MR; ++r) {
+        input_n[r] = acc[r][kGruN];
+        acc[r][kGruN] = bias;
+    }
     tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * kGruGates * L, args.k, args.w_k,
                                    acc, next);
     for (int r = 0; r < MR; ++r) {
         T* gates = rows[r].gates + unit;
         const Vec<T> hn = acc[r][kGruN];
-        const auto out =
-            cell::gru_forward(acc[r][kGruR], acc[r][kGruZ], load_lanes(gates + kGruN * H, lanes),
-                              hn, load_lanes(rows[r].h_prev + unit, lanes));
+        const auto out = cell::gru_forward(acc[r][kGruR], acc[r][kGruZ], input_n[r], hn,
+                                           load_lanes(rows[r].h_prev + unit, lanes));
         store_lanes(rows[r].h + unit, out.h, lanes);
         if (args.save) {
             store_lanes(gates + kGruR * H, out.r, lanes);
@@ -98,7 +117,7 @@ CAROUSEL_TILE gru_reset_before_gates_tile(const CellForwardArgs<T>& args, std::i
     const int lanes = lanes_of<T>(vec, H);
     const T* a[MR];
     Vec<T> acc[MR][2];
-    load_gates(args, rows, unit, lanes, a, acc);
+    start_gates(args, rows, vec, a, acc, next);
     tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * 2 * L, args.k, args.w_k, acc, next);
     for (int r = 0; r < MR; ++r) {
         T* gates = rows[r].gates + unit;

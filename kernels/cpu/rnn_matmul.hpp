@@ -109,6 +109,41 @@ void pack(const PackArgs<T>& args) {
     }
 }
 
+template <class T>
+void pack_rows(const PackRowsArgs<T>& args) {
+    constexpr std::int64_t L = Vec<T>::kLanes;
+    for (std::int64_t k = 0; k < args.k; ++k) {
+        const T* row = args.rows[k];
+        for (std::int64_t vec = args.vec_begin; vec < args.vec_end; ++vec) {
+            const Vec<T> value =
+                row == nullptr ? Vec<T>(T(0)) : load_lanes(row + vec * L, lanes_of<T>(vec, args.m));
+            store(args.packed + (vec * args.k + k) * L, value);
+        }
+    }
+}
+
+template <class T>
+void transpose_block(const TransposeArgs<T>& args) {
+    constexpr std::int64_t L = Vec<T>::kLanes;
+    for (std::int64_t c = 0; c < args.columns; c += L) {
+        const int lanes =
+            args.columns - c < L ? static_cast<int>(args.columns - c) : static_cast<int>(L);
+        std::int64_t r = 0;
+        for (; r + L <= args.rows; r += L) {
+            Vec<T> square[L];
+            for (std::int64_t i = 0; i < L; ++i)
+                square[i] = load_lanes(args.a + (r + i) * args.ld + c, lanes);
+            transpose(square);
+            for (std::int64_t i = 0; i < lanes; ++i)
+                store(args.out + (c + i) * args.ld_out + r, square[i]);
+        }
+        for (; r < args.rows; ++r) {
+            for (std::int64_t i = 0; i < lanes; ++i)
+                args.out[(c + i) * args.ld_out + r] = args.a[r * args.ld + c + i];
+        }
+    }
+}
+
 /// Two levels: vectors summed over blocks of rows in T, blocks added in f64, so that the error does not
 /// grow with T*N.
 template <class T, int NV>

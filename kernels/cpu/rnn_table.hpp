@@ -13,6 +13,8 @@ RnnKernels<T> make_rnn_kernels() {
     RnnKernels<T> table{};
     table.lanes = Vec<T>::kLanes;
     table.pack = pack<T>;
+    table.pack_rows = pack_rows<T>;
+    table.transpose = transpose_block<T>;
     table.matmul = matmul<T>;
     table.gates_matmul[2] = gates_matmul<2, T>;
     table.gates_matmul[3] = gates_matmul<3, T>;

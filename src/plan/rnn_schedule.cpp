@@ -91,7 +91,10 @@ StateSlices add_state(const RnnSpec& spec, std::int64_t rows, const std::string&
 /// What every kind of call needs: row lists and a row of zeros long enough for any operand.
 void add_common(const RnnSpec& spec, const RnnPlanOptions& options, const RnnConfig& config,
                 RnnSchedule::Workspace& work) {
-    const std::int64_t list = std::max(options.batch_size, config.chunk_steps * options.batch_size);
+    // At least what the blocks of the weight gradients list.
+    constexpr std::int64_t kShortest = 512;
+    const std::int64_t list =
+        std::max({options.batch_size, config.chunk_steps * options.batch_size, kShortest});
     work.rows_bytes_per_thread =
         (static_cast<std::size_t>(list) *
              std::max({sizeof(MatmulRow<float>), sizeof(CellForwardRow<float>),
@@ -169,10 +172,20 @@ void lay_out_grads(const RnnSpec& spec, const RnnPlanOptions& options, const Rnn
     if (spec.cell == Cell::kGru || spec.cell == Cell::kGruResetBefore) {
         work.carry = work.slices.add("carry", options.batch_size * spec.hidden_size, element);
     }
-    // A gathered block is an operand of a product: long enough to be worth one, short enough for L2.
-    work.gather_rows = std::min<std::int64_t>(rows, 512);
-    work.gather = work.slices.add("gathered rows",
-                                  work.gather_rows * std::max({spec.input_size, wide}), element);
+    // Long enough that reading and writing the gradients once a block is little, short enough for L2.
+    constexpr std::int64_t kProductRows = 256;
+    const auto padded = [&](std::int64_t size) {
+        return (size + config.lanes - 1) / config.lanes * config.lanes;
+    };
+    work.product_rows = std::min<std::int64_t>(rows, kProductRows);
+    work.operands =
+        work.slices.add("operands of weight gradients",
+                        work.product_rows * (padded(std::max(spec.input_size, wide)) +
+                                             padded(spec.output_size()) + padded(spec.hidden_size)),
+                        element);
+    work.transposed =
+        work.slices.add("transposed gate gradients",
+                        work.product_rows * kProductColumns * config.num_threads, element);
     work.norms = work.slices.add("norms", options.seq_len * config.num_threads, sizeof(double));
 }
 
@@ -211,7 +224,7 @@ RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int 
     // then reads all weights. Split rows where the weights fit a core's L2 beside their operands and
     // each thread keeps enough rows; elsewhere split units, so that each thread reads its own part.
     constexpr std::int64_t kRowsPerGroup = 24;
-    constexpr std::int64_t kWeightBytes = 384 * 1024;
+    constexpr std::int64_t kWeightBytes = 640 * 1024;
     const std::int64_t weight_bytes = spec.num_gates() * H * spec.output_size() *
                                       static_cast<std::int64_t>(dtype_bytes(spec.dtype));
     int batch_groups = 1;
@@ -228,7 +241,17 @@ RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int 
     }
     config.batch_groups = batch_groups;
     config.unit_groups = threads / batch_groups;
-    // The input product runs a chunk of steps ahead: enough rows to use the weights well, few enough
+    // A step may multiply x_t beside h. It then reads w_ih as often as w_hh, which pays with enough rows,
+    // and where two panels of each (this one, and the next on its way) share a core's L2.
+    constexpr std::int64_t kPanelBytes = 768 * 1024;
+    const std::int64_t widest_input =
+        spec.num_layers > 1 ? std::max(spec.input_size, spec.layer_input_size(1)) : spec.input_size;
+    const std::int64_t panel_bytes = (widest_input + spec.output_size()) * spec.num_gates() *
+                                     lanes * static_cast<std::int64_t>(dtype_bytes(spec.dtype));
+    config.fused_input_rows = 2 * panel_bytes <= kPanelBytes
+                                  ? 16 * batch_groups
+                                  : std::numeric_limits<std::int64_t>::max();
+    // Else the input product runs a chunk of steps ahead: enough rows to use the weights well, few enough
     // that its result is still in cache when the recurrence reads it.
     constexpr std::int64_t kChunkRows = 384;
     config.chunk_steps =

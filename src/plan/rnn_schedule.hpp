@@ -16,8 +16,10 @@ struct RnnConfig {
     int num_threads = 1;
     int batch_groups =
         1;  ///< threads = batch_groups x unit_groups: rows of the batch share no step,
-    int unit_groups = 1;           ///< units of a layer meet at one barrier per step
-    int lanes = 1;                 ///< of the instruction set
+    int unit_groups = 1;  ///< units of a layer meet at one barrier per step
+    int lanes = 1;        ///< of the instruction set
+    std::int64_t fused_input_rows =
+        0;                         ///< batch size from which a step multiplies x_t too (LSTM, GRU)
     std::int64_t chunk_steps = 1;  ///< steps whose input product runs ahead of the recurrence
 };
 
@@ -79,12 +81,18 @@ struct RnnSchedule {
         std::size_t dy[2] = {kNoSlice, kNoSlice};  ///< backward: dy of layers in turn
         std::size_t dh = kNoSlice;                 ///< backward with projection: [T,N,P]
         std::size_t dc = kNoSlice, carry = kNoSlice;  ///< backward: [N,H]
-        std::size_t gather = kNoSlice;  ///< backward: rows brought together for a product
-        std::int64_t gather_rows = 0;
+        /// backward, weight gradients: a block of rows of each operand as panels, and one thread's
+        /// block of transposed gate gradients.
+        std::size_t operands = kNoSlice, transposed = kNoSlice;
+        std::int64_t product_rows = 0;
         std::size_t norms = kNoSlice;  ///< backward: [T,threads] f64
     };
     Workspace inference, training, grads;
 };
+
+/// Gate rows that one thread transposes at a time for weight gradients: with kProductRows steps, a
+/// quarter of an L2 cache of 512 KiB.
+inline constexpr std::int64_t kProductColumns = 96;
 
 /// Slots of H values that one row of saved gates / of gate gradients has.
 std::int64_t gate_slots(Cell cell) noexcept;

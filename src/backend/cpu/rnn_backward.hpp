@@ -1,6 +1,5 @@
 #pragma once
 
-#include "src/backend/cpu/gemm.hpp"
 #include "src/backend/cpu/rnn_context.hpp"
 
 namespace carousel::cpu {
@@ -34,12 +33,13 @@ private:
     void dropout_grads(const Member& member, std::int64_t layer) const noexcept;
 
     // Weight gradients (rnn_weight_grads.cpp).
+    struct WeightProducts;
     void weight_grads(const Member& member, const PlanStep& step) const noexcept;
-    void dw_ih(const Member& member, const Sweep& sweep, T* dw) const noexcept;
-    void dw_hh(const Member& member, const Sweep& sweep, T* dw) const noexcept;
     template <class RowAt>
-    void gathered_product(const Member& member, std::int64_t width, RowAt&& row_at, Gemm<T> part0,
-                          Gemm<T> part1) const noexcept;
+    void run_products(const Member& member, WeightProducts& products,
+                      const RowAt& row_at) const noexcept;
+    void multiply_block(const Member& member, const WeightProducts& products, Span gate_rows,
+                        std::int64_t count, bool first) const noexcept;
 
     /// True if so few rows meet w_ih^T that a pass over memory for packing it would show; they must
     /// fit one row list. Columns are then split instead of rows.

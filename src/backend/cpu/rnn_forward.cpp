@@ -35,6 +35,7 @@ ForwardPass<T>::ForwardPass(const RnnPlan::Impl& plan, const RnnForwardArgs& arg
       work_(training ? plan.schedule.training : plan.schedule.inference),
       kernels_(rnn_kernels<T>()),
       training_(training),
+      fusable_(plan.spec.cell == Cell::kLstm || plan.spec.cell == Cell::kGru),
       T_(args.seq_len),
       N_(args.batch_size),
       zeros_(work_.slices.template at<T>(args.workspace, work_.zeros)) {
@@ -157,7 +158,7 @@ void ForwardPass<T>::sweep(const Member& member, const PlanStep& step) const noe
     const Sweep sweep = make_sweep(step.layer, step.dir);
     for (std::int64_t s0 = 0; s0 < T_; s0 += plan_.config.chunk_steps) {
         const std::int64_t s1 = std::min(s0 + plan_.config.chunk_steps, T_);
-        input_product(member, sweep, s0, s1);
+        if (!fuses_input()) input_product(member, sweep, s0, s1);
         for (std::int64_t s = s0; s < s1; ++s) {
             recurrent_step(member, sweep, s);
             finish_rows(member, sweep, sweep.walk.step(s));
@@ -241,6 +242,7 @@ void ForwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
         CellForwardRow<T>& row = h_prev == nullptr ? rows[--back] : rows[front++];
         const std::int64_t at = slot * N_ + n;
         row.gates = sweep.gates + at * slots * H;
+        row.x = sweep.x.row(t, n);
         row.h_prev = h_prev == nullptr ? zeros_ : h_prev;
         row.c_prev = c_prev == nullptr ? zeros_ : c_prev;
         row.c = offset_or_null(sweep.c, at * H);
@@ -252,6 +254,11 @@ void ForwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
     args.save = sweep.save;
     args.bias_hn = sweep.w.bias_hn;
     args.descending = s % 2 == 1;
+    if (fuses_input()) {
+        args.w_ih = sweep.w.w_ih;
+        args.input_size = spec_.layer_input_size(sweep.layer);
+        args.bias = sweep.w.bias;
+    }
     const Span vectors = member.vectors(H, kernels_.lanes);
     args.vec_begin = vectors.begin;
     args.vec_end = vectors.end;

@@ -27,11 +27,14 @@ private:
     void recurrent_step(const Member& member, const Sweep& sweep, std::int64_t s) const noexcept;
     void finish_rows(const Member& member, const Sweep& sweep, std::int64_t t) const noexcept;
     void state_out(const Member& member, const PlanStep& step) const noexcept;
+    /// True if each step multiplies x_t and h together, instead of a chunk of steps running ahead with
+    /// x: with many rows a step, a pass over the pre-activations costs more than reading w_ih each step.
+    bool fuses_input() const noexcept { return plan_.config.fused_input_rows <= N_ && fusable_; }
     /// True if w_ih is packed panel by panel where it is used: it is used once, by one batch group.
     /// (Vanilla cells walk several panels together, whose grouping is the kernel's own.)
     bool packs_where_used() const noexcept {
-        return args_.packed == nullptr && spec_.num_gates() > 1 && plan_.config.batch_groups == 1 &&
-               T_ <= plan_.config.chunk_steps;
+        return args_.packed == nullptr && !fuses_input() && spec_.num_gates() > 1 &&
+               plan_.config.batch_groups == 1 && T_ <= plan_.config.chunk_steps;
     }
     void copy_ring(const Member& member, const Sweep& sweep, std::int64_t s0,
                    std::int64_t s1) const noexcept;
@@ -44,6 +47,7 @@ private:
     const RnnSchedule::Workspace& work_;
     const RnnKernels<T>& kernels_;
     bool training_;
+    bool fusable_;
     std::int64_t T_, N_;
     const T* zeros_;
 };

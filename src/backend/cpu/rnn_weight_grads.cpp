@@ -1,5 +1,6 @@
-// Weight gradients: products over all T*N rows. Where the rows of an operand do not lie at one stride,
-// or some of them must read as zero, blocks of rows are first gathered.
+// Weight gradients: products over all T*N rows, A^T * B with gate gradients as A. Blocks of rows are
+// packed: B's rows as panels by the whole team, from row pointers (so steps beyond a sequence's end, cut
+// states and strides need no case of their own), A transposed by the thread that owns those gate rows.
 
 #include <algorithm>
 
@@ -8,163 +9,179 @@
 
 namespace carousel::cpu {
 
+namespace {
+
+/// c[m, width] = (or +=) A[:, a_column : a_column + m]^T * B.
+template <class T>
+struct Target {
+    std::int64_t a_column, m;
+    int operand;  ///< index of B
+    T* c;         ///< null: not wanted
+};
+
+/// One B: its width, and its packed block.
+template <class T>
+struct Operand {
+    std::int64_t width;
+    T* panels;
+};
+
+constexpr int kMaxOperands = 3, kMaxTargets = 4;
+
+}  // namespace
+
+/// The products of one A [T*N, columns] with several B, all at once, so that A is transposed once.
+template <class T>
+struct BackwardPass<T>::WeightProducts {
+    const T* a = nullptr;
+    std::int64_t ld = 0, columns = 0;
+    Operand<T> operands[kMaxOperands] = {};
+    int num_operands = 0;
+    Target<T> targets[kMaxTargets] = {};
+    int num_targets = 0;
+
+    void add(std::int64_t a_column, std::int64_t m, int operand, T* c) noexcept {
+        if (c != nullptr) targets[num_targets++] = {a_column, m, operand, c};
+    }
+    bool needs(int operand) const noexcept {
+        for (int i = 0; i < num_targets; ++i) {
+            if (targets[i].operand == operand) return true;
+        }
+        return false;
+    }
+};
+
+/// Gate rows [begin, end) of every target, from this block of `count` rows.
+template <class T>
+void BackwardPass<T>::multiply_block(const Member& member, const WeightProducts& products,
+                                     Span gate_rows, std::int64_t count,
+                                     bool first) const noexcept {
+    auto* rows = reinterpret_cast<MatmulRow<T>*>(row_list(member));
+    T* transposed = work_.slices.template at<T>(args_.workspace, work_.transposed) +
+                    member.tid * work_.product_rows * kProductColumns;
+    for (std::int64_t begin = gate_rows.begin; begin < gate_rows.end; begin += kProductColumns) {
+        const std::int64_t end = std::min(begin + kProductColumns, gate_rows.end);
+        TransposeArgs<T> transpose;
+        transpose.a = products.a + begin;
+        transpose.rows = count;
+        transpose.columns = end - begin;
+        transpose.ld = products.ld;
+        transpose.out = transposed;
+        transpose.ld_out = count;
+        kernels_.transpose(transpose);
+        for (int i = 0; i < products.num_targets; ++i) {
+            const Target<T>& target = products.targets[i];
+            const Operand<T>& operand = products.operands[target.operand];
+            const std::int64_t from = std::max(begin, target.a_column);
+            const std::int64_t to = std::min(end, target.a_column + target.m);
+            for (std::int64_t m = from; m < to; ++m) {
+                T* c = target.c + (m - target.a_column) * operand.width;
+                rows[m - from] = {transposed + (m - begin) * count,
+                                  first && !args_.accumulate ? nullptr : c, nullptr, c};
+            }
+            if (from >= to) continue;
+            MatmulArgs<T> args;
+            args.rows = rows;
+            args.num_rows = to - from;
+            args.w = operand.panels;
+            args.k = args.w_k = count;
+            args.m = operand.width;
+            args.vec_end = (operand.width + kernels_.lanes - 1) / kernels_.lanes;
+            kernels_.matmul(args);
+        }
+    }
+}
+
+/// Runs all blocks. row_at(operand, t, n) is a row of B, or null where it reads as zero.
+template <class T>
+template <class RowAt>
+void BackwardPass<T>::run_products(const Member& member, WeightProducts& products,
+                                   const RowAt& row_at) const noexcept {
+    if (products.num_targets == 0) return;
+    T* panels = work_.slices.template at<T>(args_.workspace, work_.operands);
+    for (int i = 0; i < products.num_operands; ++i) {
+        Operand<T>& operand = products.operands[i];
+        operand.panels = panels;
+        panels += work_.product_rows * ((operand.width + kernels_.lanes - 1) / kernels_.lanes) *
+                  kernels_.lanes;
+    }
+    const Span gate_rows = member.part(products.columns, 6);
+    const std::int64_t total = T_ * N_;
+    auto* pointers = reinterpret_cast<const T**>(row_list(member));
+    for (std::int64_t begin = 0; begin < total; begin += work_.product_rows) {
+        const std::int64_t count = std::min(work_.product_rows, total - begin);
+        for (int i = 0; i < products.num_operands; ++i) {
+            if (!products.needs(i)) continue;
+            for (std::int64_t row = 0; row < count; ++row) {
+                pointers[row] = row_at(i, (begin + row) / N_, (begin + row) % N_);
+            }
+            PackRowsArgs<T> pack;
+            pack.rows = pointers;
+            pack.k = count;
+            pack.m = products.operands[i].width;
+            pack.packed = products.operands[i].panels;
+            const Span vectors = member.part((pack.m + kernels_.lanes - 1) / kernels_.lanes);
+            pack.vec_begin = vectors.begin;
+            pack.vec_end = vectors.end;
+            kernels_.pack_rows(pack);
+        }
+        member.meet_team();
+        multiply_block(member, products, gate_rows, count, begin == 0);
+        products.a += count * products.ld;
+        member.meet_team();  // the panels are about to be overwritten
+    }
+}
+
 template <class T>
 void BackwardPass<T>::weight_grads(const Member& member, const PlanStep& step) const noexcept {
     if (args_.grads == nullptr) return;
     const Sweep sweep = make_sweep(step.layer, step.dir);
     const RnnLayerGrads& grads = args_.grads->layers[static_cast<std::size_t>(sweep.state)];
-    if (grads.dw_ih.defined()) dw_ih(member, sweep, static_cast<T*>(grads.dw_ih.data));
-    if (grads.dw_hh.defined()) dw_hh(member, sweep, static_cast<T*>(grads.dw_hh.data));
-    if (grads.dw_hr.defined()) {
-        Gemm<T> gemm;  // dw_hr = dh^T * h before projection
-        gemm.trans_a = true;
-        gemm.m = spec_.proj_size;
-        gemm.n = spec_.hidden_size;
-        gemm.k = T_ * N_;
-        gemm.a = work_or_null(work_.dh);
-        gemm.lda = spec_.proj_size;
-        gemm.b = sweep.aux;
-        gemm.ldb = spec_.hidden_size;
-        gemm.beta = args_.accumulate ? T(1) : T(0);
-        gemm.c = static_cast<T*>(grads.dw_hr.data);
-        gemm.ldc = spec_.hidden_size;
-        gemm_team(gemm, member.tid, member.num_threads);
-    }
-}
-
-namespace {
-
-template <class T>
-void run_both(const Gemm<T>& part0, const Gemm<T>& part1, const Member& member) noexcept {
-    if (part0.m > 0) gemm_team(part0, member.tid, member.num_threads);
-    if (part1.m > 0) gemm_team(part1, member.tid, member.num_threads);
-}
-
-}  // namespace
-
-/// C += A^T * B for two products that share B, whose row i is row_at(i), or zero where that is null.
-template <class T>
-template <class RowAt>
-void BackwardPass<T>::gathered_product(const Member& member, std::int64_t width, RowAt&& row_at,
-                                       Gemm<T> part0, Gemm<T> part1) const noexcept {
-    T* gather = work_or_null(work_.gather);
-    const std::int64_t rows = T_ * N_;
-    for (std::int64_t begin = 0; begin < rows; begin += work_.gather_rows) {
-        const std::int64_t count = std::min(work_.gather_rows, rows - begin);
-        const Span part = member.part(count);
-        for (std::int64_t i = part.begin; i < part.end; ++i) {
-            const T* row = row_at(begin + i);
-            if (row == nullptr) {
-                zero_span(gather + i * width, {0, width});
-            } else {
-                copy_span(gather + i * width, row, {0, width});
-            }
-        }
-        member.meet_team();
-        for (Gemm<T>* gemm : {&part0, &part1}) {
-            if (gemm->m == 0) continue;
-            gemm->k = count;
-            gemm->b = gather;
-            gemm->ldb = width;
-            gemm_team(*gemm, member.tid, member.num_threads);
-            gemm->a += count * gemm->lda;
-            gemm->beta = T(1);
-        }
-        member.meet_team();
-    }
-}
-
-template <class T>
-void BackwardPass<T>::dw_ih(const Member& member, const Sweep& sweep, T* dw) const noexcept {
-    const std::int64_t H = spec_.hidden_size, I = spec_.layer_input_size(sweep.layer),
-                       G = spec_.num_gates();
-    Gemm<T> part0;
-    part0.trans_a = true;
-    part0.m = G * H;
-    part0.n = I;
-    part0.k = T_ * N_;
-    part0.a = dgates_;
-    part0.lda = slots_ * H;
-    part0.b = sweep.x.base;
-    part0.ldb = sweep.x.row_stride(N_);
-    part0.beta = args_.accumulate ? T(1) : T(0);
-    part0.c = dw;
-    part0.ldc = I;
-    Gemm<T> part1 = part0;
-    part1.m = 0;
-    if (spec_.cell == Cell::kGru) {  // input side: (r, z), then n
-        part0.m = 2 * H;
-        part0.a = dgates_ + cell::kGruGradR * H;
-        part1.m = H;
-        part1.a = dgates_ + cell::kGruGradN * H;
-        part1.c = dw + cell::kGruN * H * I;
+    const std::int64_t H = spec_.hidden_size, O = spec_.output_size(), G = spec_.num_gates();
+    const std::int64_t I = spec_.layer_input_size(step.layer);
+    auto* dw_ih = static_cast<T*>(grads.dw_ih.data);
+    auto* dw_hh = static_cast<T*>(grads.dw_hh.data);
+    enum : int { kX, kHPrev, kResetH };
+    WeightProducts products;
+    products.a = dgates_;
+    products.ld = slots_ * H;
+    products.columns = slots_ * H;
+    products.operands[kX].width = I;
+    products.operands[kHPrev].width = O;
+    products.operands[kResetH].width = H;
+    products.num_operands = spec_.cell == Cell::kGruResetBefore ? 3 : 2;
+    switch (spec_.cell) {
+        case Cell::kGru:  // input side (r, z) and n; recurrent side in one piece
+            products.add(cell::kGruGradR * H, 2 * H, kX, dw_ih);
+            products.add(cell::kGruGradN * H, H, kX, offset_or_null(dw_ih, cell::kGruN * H * I));
+            products.add(cell::kGruGradR * H, G * H, kHPrev, dw_hh);
+            break;
+        case Cell::kGruResetBefore:  // the candidate's recurrent operand is r*h_prev
+            products.add(0, G * H, kX, dw_ih);
+            products.add(0, 2 * H, kHPrev, dw_hh);
+            products.add(cell::kGruN * H, H, kResetH, offset_or_null(dw_hh, cell::kGruN * H * O));
+            break;
+        default:
+            products.add(0, G * H, kX, dw_ih);
+            products.add(0, G * H, kHPrev, dw_hh);
+            break;
     }
     // Beyond a sequence's end x may hold anything, so it is not read: 0 * NaN would not be 0.
-    if (args_.mask.lengths == nullptr && sweep.x.uniform(T_, N_)) {
-        run_both(part0, part1, member);
-        return;
-    }
-    gathered_product(
-        member, I,
-        [&](std::int64_t row) -> const T* {
-            const std::int64_t t = row / N_, n = row % N_;
-            return sweep.walk.active(t, n) ? sweep.x.row(t, n) : nullptr;
-        },
-        part0, part1);
-}
-
-template <class T>
-void BackwardPass<T>::dw_hh(const Member& member, const Sweep& sweep, T* dw) const noexcept {
-    const std::int64_t H = spec_.hidden_size, O = spec_.output_size(), ld = slots_ * H;
-    const bool reset_before = spec_.cell == Cell::kGruResetBefore;
-    Gemm<T> part;
-    part.trans_a = true;
-    part.m = recurrent_gates(spec_.cell) * H;
-    part.n = O;
-    part.a = dgates_ + (spec_.cell == Cell::kGru ? cell::kGruGradR * H : 0);
-    part.lda = ld;
-    part.beta = args_.accumulate ? T(1) : T(0);
-    part.c = dw;
-    part.ldc = O;
-    if (reset_before) {  // the candidate's operand is r*h_prev, which lies at one stride
-        Gemm<T> candidate = part;
-        candidate.m = H;
-        candidate.k = T_ * N_;
-        candidate.a = dgates_ + cell::kGruN * H;
-        candidate.b = sweep.aux;
-        candidate.ldb = H;
-        candidate.c = dw + cell::kGruN * H * O;
-        gemm_team(candidate, member.tid, member.num_threads);
-    }
-    const bool reverse = sweep.walk.reverse;
-    const bool starts_together = !reverse || args_.mask.lengths == nullptr;
-    if (args_.mask.reset != nullptr || !sweep.y.uniform(T_, N_) ||
-        (!starts_together && sweep.hx != nullptr)) {
-        Gemm<T> none = part;
-        none.m = 0;
-        gathered_product(
-            member, O,
-            [&](std::int64_t row) -> const T* {
-                const std::int64_t t = row / N_, n = row % N_;
-                return sweep.walk.active(t, n) ? sweep.h_prev(t, n, O) : nullptr;
-            },
-            part, none);
-        return;
-    }
-    // h_prev of step t is y of the step before: the same rows, one step apart.
-    const T* dgates = part.a;
-    part.a = dgates + (reverse ? 0 : N_ * ld);
-    part.b = sweep.y.base + (reverse ? sweep.y.stride_t : 0);
-    part.ldb = sweep.y.row_stride(N_);
-    part.k = (T_ - 1) * N_;
-    gemm_team(part, member.tid, member.num_threads);
-    if (sweep.hx == nullptr) return;
-    part.a = dgates + (reverse ? (T_ - 1) * N_ * ld : 0);
-    part.b = sweep.hx;
-    part.ldb = O;
-    part.k = N_;
-    part.beta = T(1);
-    gemm_team(part, member.tid, member.num_threads);
+    run_products(member, products, [&](int operand, std::int64_t t, std::int64_t n) -> const T* {
+        if (!sweep.walk.active(t, n)) return nullptr;
+        if (operand == kX) return sweep.x.row(t, n);
+        return operand == kHPrev ? sweep.h_prev(t, n, O) : sweep.aux + (t * N_ + n) * H;
+    });
+    if (!grads.dw_hr.defined()) return;
+    WeightProducts projection;
+    projection.a = work_or_null(work_.dh);
+    projection.ld = projection.columns = spec_.proj_size;
+    projection.operands[0].width = H;
+    projection.num_operands = 1;
+    projection.add(0, spec_.proj_size, 0, static_cast<T*>(grads.dw_hr.data));
+    run_products(member, projection, [&](int, std::int64_t t, std::int64_t n) -> const T* {
+        return sweep.walk.active(t, n) ? sweep.aux + (t * N_ + n) * H : nullptr;
+    });
 }
 
 template void BackwardPass<float>::weight_grads(const Member&, const PlanStep&) const noexcept;
