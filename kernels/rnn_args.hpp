@@ -70,6 +70,7 @@ struct CellBackwardArgs {
     std::int64_t w_k = 0;
     std::int64_t hidden_size = 0;
     std::int64_t vec_begin = 0, vec_end = 0;
+    int saved_slots = 0;  ///< of a row of gates
     bool descending = false;
     double* sum_squares = nullptr;  ///< if given, the sum of dh^2 is added to it
 };

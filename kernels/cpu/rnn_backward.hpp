@@ -32,9 +32,26 @@ CAROUSEL_INLINE void sum_dh(const CellBackwardArgs<T>& args, std::int64_t vec, s
     if (args.sum_squares != nullptr) add_squares(acc, args.sum_squares);
 }
 
+/// What the cell will read of a row, in slots of H values: brought near while dh is summed.
+template <class T>
+CAROUSEL_INLINE void fetch_saved(const CellBackwardRow<T>& row, std::int64_t unit, std::int64_t H,
+                                 int gate_slots, bool has_c) {
+    for (int slot = 0; slot < gate_slots; ++slot)
+        __builtin_prefetch(row.gates + slot * H + unit, 0, 3);
+    if (!has_c) return;
+    __builtin_prefetch(row.c_prev + unit, 0, 3);
+    __builtin_prefetch(row.c + unit, 0, 3);
+}
+
 template <class T, int MR, int NV, class Cell>
 CAROUSEL_TILE backward_tile(const CellBackwardArgs<T>& args, std::int64_t vec, std::int64_t first,
                             Prefetch next, const Cell& cell) {
+    for (int r = 0; r < MR; ++r) {
+        for (int v = 0; v < NV; ++v) {
+            fetch_saved(args.rows[first + r], (vec + v) * Vec<T>::kLanes, args.hidden_size,
+                        args.saved_slots, args.rows[first + r].c != nullptr);
+        }
+    }
     Vec<T> acc[MR][NV];
     sum_dh(args, vec, first, acc, next);
     for (int r = 0; r < MR; ++r) {

@@ -11,8 +11,8 @@
 namespace carousel::cpu {
 namespace {
 
-/// Starts a tile: the input side's pre-activations of NV gates as accumulators, loaded or (if w_ih is
-/// given) summed here, and h_prev as the operand that comes next.
+/// Starts a tile of NV gates: accumulators hold bias + x * w_ih if w_ih is given, else zero (the input
+/// side's pre-activations are on their way, add_gates adds them); h_prev is the operand that comes next.
 template <class T, int MR, int NV>
 CAROUSEL_INLINE void start_gates(const CellForwardArgs<T>& args, const CellForwardRow<T>* rows,
                                  std::int64_t vec, const T* (&a)[MR], Vec<T> (&acc)[MR][NV],
@@ -22,9 +22,11 @@ CAROUSEL_INLINE void start_gates(const CellForwardArgs<T>& args, const CellForwa
     const int lanes = lanes_of<T>(vec, args.hidden_size);
     for (int r = 0; r < MR; ++r) {
         for (int g = 0; g < NV; ++g) {
-            const T* from = args.w_ih == nullptr ? rows[r].gates : args.bias;
-            acc[r][g] = from == nullptr ? Vec<T>(T(0))
-                                        : load_lanes(from + g * args.hidden_size + unit, lanes);
+            acc[r][g] = args.bias == nullptr
+                            ? Vec<T>(T(0))
+                            : load_lanes(args.bias + g * args.hidden_size + unit, lanes);
+            if (args.w_ih == nullptr)
+                __builtin_prefetch(rows[r].gates + g * args.hidden_size + unit, 1, 3);
         }
     }
     if (args.w_ih != nullptr) {
@@ -40,6 +42,20 @@ CAROUSEL_INLINE void start_gates(const CellForwardArgs<T>& args, const CellForwa
     for (int r = 0; r < MR; ++r) a[r] = rows[r].h_prev;
 }
 
+/// Adds the pre-activations that start_gates did not sum.
+template <class T, int MR, int NV>
+CAROUSEL_INLINE void add_gates(const CellForwardArgs<T>& args, const CellForwardRow<T>* rows,
+                               std::int64_t vec, Vec<T> (&acc)[MR][NV]) {
+    if (args.w_ih != nullptr) return;
+    const int lanes = lanes_of<T>(vec, args.hidden_size);
+    for (int r = 0; r < MR; ++r) {
+        for (int g = 0; g < NV; ++g) {
+            acc[r][g] +=
+                load_lanes(rows[r].gates + g * args.hidden_size + vec * Vec<T>::kLanes, lanes);
+        }
+    }
+}
+
 template <class T, int MR>
 CAROUSEL_TILE lstm_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec,
                                 std::int64_t first, Prefetch next) {
@@ -53,6 +69,7 @@ CAROUSEL_TILE lstm_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec
     start_gates(args, rows, vec, a, acc, next);
     tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * kLstmGates * L, args.k, args.w_k,
                                    acc, next);
+    add_gates(args, rows, vec, acc);
     for (int r = 0; r < MR; ++r) {
         const auto out =
             cell::lstm_forward(acc[r][kLstmI], acc[r][kLstmF], acc[r][kLstmG], acc[r][kLstmO],
@@ -86,21 +103,26 @@ CAROUSEL_TILE gru_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec,
     Vec<T> input_n[MR];
     for (int r = 0; r < MR; ++r) {
         input_n[r] = acc[r][kGruN];
-        acc[r][kGruN] = bias;
+        acc[r][kGruN] = Vec<T>(T(0));
     }
     tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * kGruGates * L, args.k, args.w_k,
                                    acc, next);
+    Vec<T> hn[MR];
+    for (int r = 0; r < MR; ++r) {
+        hn[r] = acc[r][kGruN] + bias;
+        acc[r][kGruN] = input_n[r];
+    }
+    add_gates(args, rows, vec, acc);
     for (int r = 0; r < MR; ++r) {
         T* gates = rows[r].gates + unit;
-        const Vec<T> hn = acc[r][kGruN];
-        const auto out = cell::gru_forward(acc[r][kGruR], acc[r][kGruZ], input_n[r], hn,
+        const auto out = cell::gru_forward(acc[r][kGruR], acc[r][kGruZ], acc[r][kGruN], hn[r],
                                            load_lanes(rows[r].h_prev + unit, lanes));
         store_lanes(rows[r].h + unit, out.h, lanes);
         if (args.save) {
             store_lanes(gates + kGruR * H, out.r, lanes);
             store_lanes(gates + kGruZ * H, out.z, lanes);
             store_lanes(gates + kGruN * H, out.n, lanes);
-            store_lanes(gates + kGruHn * H, hn, lanes);
+            store_lanes(gates + kGruHn * H, hn[r], lanes);
         }
     }
 }
@@ -119,6 +141,7 @@ CAROUSEL_TILE gru_reset_before_gates_tile(const CellForwardArgs<T>& args, std::i
     Vec<T> acc[MR][2];
     start_gates(args, rows, vec, a, acc, next);
     tile_dot<PackedLayout::kGates>(a, args.w + vec * args.w_k * 2 * L, args.k, args.w_k, acc, next);
+    add_gates(args, rows, vec, acc);
     for (int r = 0; r < MR; ++r) {
         T* gates = rows[r].gates + unit;
         const auto out = cell::gru_reset_before_gates(acc[r][kGruR], acc[r][kGruZ],

@@ -34,16 +34,20 @@ CAROUSEL_TILE matmul_tile(const MatmulArgs<T>& args, std::int64_t vec, std::int6
         for (int v = 0; v < NV; ++v) {
             acc[r][v] =
                 args.bias == nullptr ? Vec<T>(T(0)) : load_lanes(args.bias + column(v), lanes(v));
-            if (rows[r].init != nullptr)
-                acc[r][v] += load_lanes(rows[r].init + column(v), lanes(v));
-            if (rows[r].init2 != nullptr)
-                acc[r][v] += load_lanes(rows[r].init2 + column(v), lanes(v));
+            // What is added comes last: it may be far away, and arrives while the product is summed.
+            if (rows[r].init != nullptr) __builtin_prefetch(rows[r].init + column(v), 1, 3);
         }
     }
     const std::int64_t panel = args.w_k * (gates ? NV : 1) * L;
     tile_dot<layout>(a, args.w + vec * panel, args.k, args.w_k, acc, next);
     for (int r = 0; r < MR; ++r) {
-        for (int v = 0; v < NV; ++v) store_lanes(rows[r].c + column(v), acc[r][v], lanes(v));
+        for (int v = 0; v < NV; ++v) {
+            if (rows[r].init != nullptr)
+                acc[r][v] += load_lanes(rows[r].init + column(v), lanes(v));
+            if (rows[r].init2 != nullptr)
+                acc[r][v] += load_lanes(rows[r].init2 + column(v), lanes(v));
+            store_lanes(rows[r].c + column(v), acc[r][v], lanes(v));
+        }
     }
     if (args.sum_squares != nullptr) add_squares(acc, args.sum_squares);
 }

@@ -173,11 +173,12 @@ void lay_out_grads(const RnnSpec& spec, const RnnPlanOptions& options, const Rnn
         work.carry = work.slices.add("carry", options.batch_size * spec.hidden_size, element);
     }
     // Long enough that reading and writing the gradients once a block is little, short enough for L2.
-    constexpr std::int64_t kProductRows = 256;
+    constexpr std::int64_t kProductRows = 768;
     const auto padded = [&](std::int64_t size) {
         return (size + config.lanes - 1) / config.lanes * config.lanes;
     };
-    work.product_rows = std::min<std::int64_t>(rows, kProductRows);
+    const std::int64_t blocks = (rows + kProductRows - 1) / kProductRows;
+    work.product_rows = (rows + blocks - 1) / blocks;
     work.operands =
         work.slices.add("operands of weight gradients",
                         work.product_rows * (padded(std::max(spec.input_size, wide)) +

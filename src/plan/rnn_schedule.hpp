@@ -91,8 +91,8 @@ struct RnnSchedule {
 };
 
 /// Gate rows that one thread transposes at a time for weight gradients: with kProductRows steps, a
-/// quarter of an L2 cache of 512 KiB.
-inline constexpr std::int64_t kProductColumns = 96;
+/// fifth of an L2 cache of 1 MiB.
+inline constexpr std::int64_t kProductColumns = 72;
 
 /// Slots of H values that one row of saved gates / of gate gradients has.
 std::int64_t gate_slots(Cell cell) noexcept;

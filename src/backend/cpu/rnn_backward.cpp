@@ -279,6 +279,7 @@ void BackwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
     }
     CellBackwardArgs<T> args;
     args.hidden_size = H;
+    args.saved_slots = static_cast<int>(slots);
     args.descending = t % 2 == 1;
     const Span vectors = member.vectors(H, kernels_.lanes);
     args.vec_begin = vectors.begin;

@@ -59,8 +59,7 @@ CudaStatus cuda_status() {
 CudaStatus cuda_status() {
     CudaStatus status;
     status.reason =
-        "this build has no CUDA part; rebuild with nvcc installed and CAROUSEL_CUDA=ON, or use "
-        "the CPU";
+        "this build has no CUDA part, and this release runs no plan on a GPU yet; use the CPU";
     return status;
 }
 
