@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
+#include <exception>
 #include <string>
 
 #include "carousel/error.hpp"
@@ -20,6 +22,19 @@ inline void check_ids(const char* what, const std::int32_t* ids, std::int64_t n,
 inline void check_ids(const char* what, const std::int32_t* ids, std::int64_t n,
                       std::int64_t limit) {
     check_ids(what, ids, n, limit, 0);
+}
+
+/// Calls `allocate`, which fills host memory of `bytes` bytes for `what`; OutOfMemory says both.
+template <class F>
+void allocate_or_fail(const std::string& what, double bytes, F&& allocate) {
+    try {
+        allocate();
+    } catch (const std::exception&) {  // bad_alloc, or length_error beyond the address space
+        char number[32];
+        std::snprintf(number, sizeof number, "%.0f", bytes);
+        throw Error(ErrorCode::kOutOfMemory,
+                    "out of memory: " + std::string(number) + " bytes needed for " + what);
+    }
 }
 
 inline void check_positive(const char* what, std::int64_t value) {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 
 #include "carousel/module.hpp"
 #include "src/backend/ops.hpp"
@@ -11,14 +12,26 @@ Embedding::Embedding(ParameterSet& params, const std::string& name, std::int64_t
     : params_(&params), num_embeddings_(num_embeddings), embedding_size_(embedding_size) {
     nn::check_positive("num_embeddings", num_embeddings);
     nn::check_positive("embedding_size", embedding_size);
+    if (num_embeddings > std::numeric_limits<std::int32_t>::max()) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "num_embeddings is " + std::to_string(num_embeddings) +
+                        "; ids are 32-bit numbers, so it must be at most 2147483647");
+    }
     weight_ = params.add(name + ".weight", {num_embeddings, embedding_size});
     touched_ = params.touched_rows().size();
     ParameterSet::TouchedRows touched;
     touched.parameter = weight_;
     touched.row_size = embedding_size;
-    touched.rows.reserve(static_cast<std::size_t>(num_embeddings));
+    const double bytes = static_cast<double>(num_embeddings) *
+                         static_cast<double>(sizeof(touched.rows[0]) + sizeof(stamp_[0]));
+    nn::allocate_or_fail("the list of used rows of " + name + " [" +
+                             std::to_string(num_embeddings) + "," + std::to_string(embedding_size) +
+                             "]; use a smaller vocabulary",
+                         bytes, [&] {
+                             touched.rows.reserve(static_cast<std::size_t>(num_embeddings));
+                             stamp_.assign(static_cast<std::size_t>(num_embeddings), 0);
+                         });
     params.touched_rows().push_back(std::move(touched));
-    stamp_.assign(static_cast<std::size_t>(num_embeddings), 0);
 }
 
 void Embedding::forward(const std::int32_t* ids, std::int64_t n, void* y) const {

@@ -18,10 +18,16 @@ namespace {
 
 constexpr std::int64_t kAlignBytes = 64;
 
-std::int64_t product(const std::vector<std::int64_t>& shape) {
-    std::int64_t n = 1;
-    for (const std::int64_t s : shape) n *= s;
-    return n;
+/// Elements of one tensor behind `before` others. InvalidArgument where their bytes leave 64 bits.
+std::int64_t checked_numel(const ParameterInfo& info, std::int64_t before) {
+    std::int64_t n = 1, total = 0, bytes = 0;
+    bool overflow = false;
+    for (const std::int64_t size : info.shape) overflow |= __builtin_mul_overflow(n, size, &n);
+    overflow |= __builtin_add_overflow(n, before, &total);
+    overflow |= __builtin_mul_overflow(total, std::int64_t{sizeof(double)}, &bytes);
+    if (!overflow) return n;
+    throw Error(ErrorCode::kInvalidArgument, "the parameters up to '" + info.name +
+                                                 "' do not fit 64-bit sizes; choose smaller sizes");
 }
 
 TensorView view_of(void* flat, const ParameterInfo& info, const ModuleContext& context) {
@@ -60,7 +66,7 @@ std::size_t ParameterSet::add(const std::vector<ParameterInfo>& group) {
             }
         }
         ParameterInfo info = wanted;
-        info.numel = product(info.shape);
+        info.numel = checked_numel(info, numel_);
         info.offset = numel_;
         numel_ += info.numel;
         infos_.push_back(std::move(info));

@@ -1,5 +1,7 @@
 #include "src/train/lm_config.hpp"
 
+#include <limits>
+
 #include "carousel/error.hpp"
 #include "src/train/parse.hpp"
 
@@ -44,6 +46,9 @@ void validate(const LmConfig& config) {
                 std::string(name) + " is " + std::to_string(value) + "; it must be at least 1");
     };
     positive("vocab_size", config.vocab_size);
+    require(config.vocab_size <= std::numeric_limits<std::int32_t>::max(),
+            "vocab_size is " + std::to_string(config.vocab_size) +
+                "; ids are 32-bit numbers, so it must be at most 2147483647");
     positive("hidden size", config.hidden_size);
     positive("number of layers", config.num_layers);
     positive("sequence length", config.seq_len);
