@@ -58,6 +58,11 @@ train::LmConfig TrainFlags::lm_config() const {
     config.schedule = schedule_parse(schedule);
     config.schedule.lr_steps = lr_steps;
     config.lr = lr;
+    if (loss != "mean" && loss != "sum-steps") {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "--loss is '" + loss + "'; expected mean or sum-steps");
+    }
+    config.loss_scale = loss == "mean" ? train::LossScale::kTokens : train::LossScale::kStreams;
     config.clip_norm = clip_norm;
     config.init = train::init_parse(init);
     config.forget_bias = forget_bias;
@@ -129,6 +134,10 @@ TrainFlagTable::TrainFlagTable(CLI::App& app, TrainFlags& f) : flags_(f) {
     bind(option("--lr-steps", f.lr_steps,
                 "Horizon of the schedule [steps]: one stage of step, the whole of cosine"),
          f.lr_steps);
+    bind(option("--loss", f.loss,
+                "What gradients are taken of: mean over all characters of a window, or sum-steps: "
+                "summed over time steps, averaged over sequences"),
+         f.loss);
     bind(option("--clip-norm", f.clip_norm, "Largest norm of all gradients together; 0 = no limit"),
          f.clip_norm);
     bind(option("--clip-value", f.clip_value, "Largest gradient element; 0 = no limit"),
@@ -154,7 +163,8 @@ TrainFlagTable::TrainFlagTable(CLI::App& app, TrainFlags& f) : flags_(f) {
                        "Truncated backpropagation: K1,K2 (every K1 steps an update whose gradients "
                        "flow back K2 steps) or random:MEAN; default: --seq-len for both"),
         f.tbptt);
-    bind(option("--split", f.split, "Fractions for training, validation, test"), f.split);
+    bind(option("--split", f.split, "Fractions for training, validation, test (0 if left out)"),
+         f.split);
     bind(app.add_option("--eval-every", f.eval_every,
                         "Updates between validations; default: one epoch, at most 500")
              ->check(CLI::NonNegativeNumber),
@@ -231,7 +241,8 @@ void TrainFlagTable::apply_run(const ordered_json& config, const std::string& pa
     for (const Row& row : rows_) {
         if (!config.contains(row.name)) {
             throw Error(ErrorCode::kIo, "'" + path + "' has no \"" + row.name +
-                                            "\"; it is not the configuration of a run");
+                                            "\"; it is not the configuration of a run "
+                                            "of this version");
         }
         const ordered_json& of_run = config[row.name];
         if (row.option->count() > 0) {

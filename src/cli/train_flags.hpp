@@ -30,6 +30,7 @@ struct TrainFlags {
     double lr = 0.002;
     std::string schedule = "constant";
     std::int64_t lr_steps = 0;
+    std::string loss = "mean";
     double clip_norm = 1.0;
     double clip_value = 0.0;
     double dropout = 0.0;
