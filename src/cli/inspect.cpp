@@ -77,7 +77,7 @@ void add_inspect(CLI::App& app, Context& context) {
     CLI::App* command =
         app.add_subcommand("inspect", "Lists the tensors and the metadata of a safetensors file");
     auto options = std::make_shared<InspectOptions>();
-    command->add_option("file", options->file, "A .safetensors file")->required();
+    command->add_option("FILE", options->file, "A .safetensors file")->required();
     flag_json(*command, options->json);
     command->callback([&context, options] {
         context.action = [options] {

@@ -83,6 +83,11 @@ std::string explain_usage(const CLI::App& app, const std::vector<std::string>& w
     std::size_t next = 0;
     const CLI::App& command = chosen_command(app, words, next);
     const auto subs = command.get_subcommands([](const CLI::App*) { return true; });
+    if (!subs.empty() && next == words.size()) {
+        std::string names;
+        for (const CLI::App* sub : subs) names += (names.empty() ? "" : ", ") + sub->get_name();
+        return "a subcommand is required: " + names;
+    }
     if (!subs.empty() && next < words.size() && words[next].rfind('-', 0) != 0) {
         std::vector<std::string> names;
         for (const CLI::App* sub : subs) names.push_back(sub->get_name());
@@ -106,6 +111,14 @@ std::string explain_usage(const CLI::App& app, const std::vector<std::string>& w
 /// The parser's own sentence, with the range of its open-ended checks in words: it prints the
 /// largest double in 309 digits.
 std::string readable(std::string sentence) {
+    const std::string no_number = "Could not convert: ";  // followed by "--flag = value"
+    const std::size_t equals = sentence.find(" = ");
+    if (sentence.rfind(no_number, 0) == 0 && equals != std::string::npos) {
+        return sentence.substr(no_number.size(), equals - no_number.size()) + " is '" +
+               sentence.substr(equals + 3) + "', which is not the kind of value it takes.";
+    }
+    if (const std::size_t missing = sentence.find(": 1 required "); missing != std::string::npos)
+        return sentence.substr(0, missing) + " needs a value.";
     const std::size_t range = sentence.find(" not in range 0.000000 to 1797");
     if (range == std::string::npos) return sentence;
     const bool is_zero = sentence.compare(range - 2, 2, " 0") == 0;

@@ -29,7 +29,10 @@ struct SampleFlags {
 /// vocabulary), which is not shown.
 std::vector<std::int32_t> first_tokens(const data::Vocabulary& vocabulary,
                                        const std::string& prompt) {
-    if (!prompt.empty()) return vocabulary.encode(data::decode_utf8(prompt, "--prompt"));
+    if (!prompt.empty()) {
+        return vocabulary.encode(
+            data::decode_utf8(prompt, "--prompt", ErrorCode::kInvalidArgument));
+    }
     const std::int32_t newline = vocabulary.find(U'\n');
     return {newline >= 0 ? newline : 0};
 }

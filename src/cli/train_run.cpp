@@ -71,6 +71,21 @@ void cut_metrics(const std::string& path, std::int64_t step) {
     io::write_file_atomic(path, kept);
 }
 
+/// Calls `read`, which reads RUN/last; says what is left if that is damaged.
+template <class F>
+void read_last(const std::string& run, F&& read) {
+    try {
+        read();
+    } catch (const Error& error) {
+        if (error.code() != ErrorCode::kIo || !fs::exists(run + "/best")) throw;
+        std::string sentence = error.what();
+        if (sentence.back() != '.') sentence += '.';
+        throw Error(ErrorCode::kIo, sentence +
+                                        " To continue from the best checkpoint, put a copy of '" +
+                                        run + "/best' in the place of '" + run + "/last'.");
+    }
+}
+
 }  // namespace
 
 void TrainRun::load_text(const std::string& builtin_copy) {
@@ -153,9 +168,10 @@ void TrainRun::describe() const {
          std::to_string(splits_.train.size()) + ", validation " +
          std::to_string(splits_.validation.size()) + ", test " +
          std::to_string(splits_.test.size()));
+    const int threads = trainer_->model().params().context().pool()->num_threads();
     note("model: " + to_string(trainer_->config().rnn_spec()) + ", " + std::to_string(parameters) +
          " parameters, on " + trainer_->config().device.name() + " with " +
-         std::to_string(trainer_->model().params().context().pool()->num_threads()) + " threads");
+         std::to_string(threads) + (threads == 1 ? " thread" : " threads"));
     note("run: '" + folder_ + "', updates " + std::to_string(trainer_->steps_done()) + " to " +
          std::to_string(total_steps_));
 }
@@ -163,6 +179,12 @@ void TrainRun::describe() const {
 std::unique_ptr<TrainRun> TrainRun::start(const TrainFlags& flags, const TrainFlagTable& table) {
     std::unique_ptr<TrainRun> run(new TrainRun(flags));
     run->folder_ = flags.out.empty() ? free_folder() : flags.out;
+    if (train::holds_run(run->folder_) && !train::holds_checkpoint(run->folder_)) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "'" + run->folder_ +
+                        "' holds a run that stopped before its first checkpoint; remove it, or "
+                        "name another folder with --out");
+    }
     if (train::holds_run(run->folder_)) {
         throw Error(ErrorCode::kInvalidArgument,
                     "'" + run->folder_ +
@@ -199,7 +221,9 @@ std::unique_ptr<TrainRun> TrainRun::resume(TrainFlags& flags, TrainFlagTable& ta
     table.apply_run(config, path);
     std::unique_ptr<TrainRun> run(new TrainRun(flags));
     run->folder_ = folder;
-    run->vocabulary_ = train::read_model_file(train::last_folder(folder)).vocabulary;
+    read_last(folder, [&] {
+        run->vocabulary_ = train::read_model_file(train::last_folder(folder)).vocabulary;
+    });
     run->load_text(folder + "/text.txt");
     const ordered_json resolved = config.value("resolved", ordered_json::object());
     if (resolved.value("text_hash", std::string()) != run->text_hash_) {
@@ -210,7 +234,7 @@ std::unique_ptr<TrainRun> TrainRun::resume(TrainFlags& flags, TrainFlagTable& ta
     }
     run->make_trainer();
     run->resolve_lengths();
-    run->progress_ = train::load_checkpoint(folder, *run->trainer_);
+    read_last(folder, [&] { run->progress_ = train::load_checkpoint(folder, *run->trainer_); });
     run->batcher_->set_cursor(run->progress_.cursor);
     run->saved_step_ = run->trainer_->steps_done();
     if (run->trainer_->steps_done() >= run->total_steps_) {

@@ -288,15 +288,14 @@ TextSplits split_tokens(std::int64_t num_tokens, const SplitFractions& fractions
     while (short_split(cut(needed - 1, fractions), fractions, train_need, other_need) == nullptr) {
         --needed;
     }
-    throw Error(
-        ErrorCode::kIo,
-        "the text is too short: it has " + std::to_string(num_tokens) +
-            " characters and must have at least " + std::to_string(needed) +
-            ", so that each split holds one window (" + std::string(too_short) +
-            " does not: training needs batch x seq-len + 1 = " + std::to_string(train_need) +
-            " characters, each other split seq-len + 1 = " + std::to_string(other_need) +
-            "). Name more text, or lower --batch or --seq-len, or give a larger fraction "
-            "to the short split with --split.");
+    throw Error(ErrorCode::kIo,
+                "the text is too short: it has " + std::to_string(num_tokens) +
+                    " characters and must have at least " + std::to_string(needed) +
+                    ". Training needs batch x seq-len + 1 = " + std::to_string(train_need) +
+                    " characters, every other split seq-len + 1 = " + std::to_string(other_need) +
+                    "; the " + too_short +
+                    " split is the one too short. Name more text, lower --batch or "
+                    "--seq-len, or give that split a larger fraction with --split.");
 }
 
 }  // namespace carousel::data

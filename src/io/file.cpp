@@ -152,7 +152,7 @@ void AtomicFile::fail(const std::string& doing, int error_number) {
     throw Error(ErrorCode::kIo, "cannot write '" + path_ + "': " + doing +
                                     " failed: " + std::generic_category().message(error_number) +
                                     (had_one ? "; the file that was there is unchanged."
-                                             : "; nothing was left behind."));
+                                             : "; the unfinished file was removed."));
 }
 
 void AtomicFile::write(const void* data, std::size_t bytes) {

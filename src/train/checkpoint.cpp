@@ -174,11 +174,13 @@ void save_checkpoint(const std::string& run, const std::string& which, LmTrainer
     } catch (const std::exception& error) {
         std::error_code ignored;
         fs::remove_all(fresh, ignored);
-        const std::string kept = fs::exists(folder, ignored)
-                                     ? "; the checkpoint saved before is still in '" + folder + "'"
-                                     : "";
-        refuse("the checkpoint of step " + std::to_string(trainer.steps_done()) +
-               " could not be saved: " + error.what() + kept);
+        std::string sentence = "the checkpoint of step " + std::to_string(trainer.steps_done()) +
+                               " could not be saved: " + error.what();
+        if (sentence.back() != '.') sentence += '.';
+        if (fs::exists(folder, ignored)) {
+            sentence += " The checkpoint saved before is still in '" + folder + "'.";
+        }
+        refuse(sentence);
     }
 }
 
@@ -218,7 +220,9 @@ std::string last_folder(const std::string& run) {
     const std::string folder = run + "/last";
     if (fs::exists(folder)) return folder;
     if (fs::exists(folder + ".old")) return folder + ".old";
-    refuse("'" + run + "' holds no checkpoint to continue from: there is no '" + folder + "'");
+    refuse("'" + run + "' holds no checkpoint to continue from: there is no '" + folder +
+           "'; it stopped before the first one was saved. Start again with another --out, or "
+           "remove the folder");
 }
 
 std::string checkpoint_folder(const std::string& run) {
@@ -276,6 +280,13 @@ std::unique_ptr<LmModel> load_model(const std::string& folder, const LmConfig& c
     auto model = std::make_unique<LmModel>(config, max_steps, batch_size, std::move(pool));
     read_weights(io::SafetensorsFile::open(folder + kModelFile), model->params());
     return model;
+}
+
+bool holds_checkpoint(const std::string& run) {
+    for (const char* name : {"/last", "/best", "/last.old"}) {
+        if (fs::exists(run + name)) return true;
+    }
+    return false;
 }
 
 bool holds_run(const std::string& folder) {

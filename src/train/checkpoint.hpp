@@ -54,4 +54,7 @@ std::unique_ptr<LmModel> load_model(const std::string& folder, const LmConfig& c
 /// True if a run lives in this folder.
 bool holds_run(const std::string& folder);
 
+/// True if there is something to continue from.
+bool holds_checkpoint(const std::string& run);
+
 }  // namespace carousel::train

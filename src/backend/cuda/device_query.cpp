@@ -19,7 +19,8 @@ std::string version_text(int version) {
 std::string insufficient_driver_reason() {
     int driver = 0;
     if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
-        return "no NVIDIA driver is loaded on this machine; install one to use its GPU";
+        return "no NVIDIA driver is loaded on this machine, and this release runs no plan on a GPU "
+               "yet; use the CPU";
     }
     return "the NVIDIA driver supports CUDA " + version_text(driver) +
            ", but Carousel was built with CUDA " + version_text(CUDART_VERSION) +
