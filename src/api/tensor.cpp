@@ -74,9 +74,9 @@ Buffer::Buffer(std::size_t bytes, Device device, const char* what)
     }
     if (bytes == 0) return;
     const auto fail = [&]() {
-        throw Error(ErrorCode::kOutOfMemory, "out of memory: " + std::to_string(bytes) +
-                                                 " bytes needed for " + what +
-                                                 "; use smaller layers, a smaller batch or shorter sequences");
+        throw Error(ErrorCode::kOutOfMemory,
+                    "out of memory: " + std::to_string(bytes) + " bytes needed for " + what +
+                        "; use smaller layers, a smaller batch or shorter sequences");
     };
     if (bytes >= kHugePage) {
         // Page faults of large temporaries cost as much as the work on them: huge pages, and a mapping
