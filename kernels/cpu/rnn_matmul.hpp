@@ -126,24 +126,32 @@ void pack_rows(const PackRowsArgs<T>& args) {
     }
 }
 
+/// Rows outside, columns inside: the rows of a gate-gradient block are far apart, and a row's lines are
+/// fetched while the rows before it are turned.
 template <class T>
 void transpose_block(const TransposeArgs<T>& args) {
     constexpr std::int64_t L = Vec<T>::kLanes;
-    for (std::int64_t c = 0; c < args.columns; c += L) {
-        const int lanes =
-            args.columns - c < L ? static_cast<int>(args.columns - c) : static_cast<int>(L);
-        std::int64_t r = 0;
-        for (; r + L <= args.rows; r += L) {
+    constexpr std::int64_t kAhead = 2 * L;
+    std::int64_t r = 0;
+    for (; r + L <= args.rows; r += L) {
+        for (std::int64_t c = 0; c < args.columns; c += L) {
+            const int lanes =
+                args.columns - c < L ? static_cast<int>(args.columns - c) : static_cast<int>(L);
             Vec<T> square[L];
-            for (std::int64_t i = 0; i < L; ++i)
-                square[i] = load_lanes(args.a + (r + i) * args.ld + c, lanes);
+            for (std::int64_t i = 0; i < L; ++i) {
+                const T* from = args.a + (r + i) * args.ld + c;
+                if (r + i + kAhead < args.rows) __builtin_prefetch(from + kAhead * args.ld, 0, 3);
+                square[i] = load_lanes(from, lanes);
+            }
             transpose(square);
-            for (std::int64_t i = 0; i < lanes; ++i)
+            for (std::int64_t i = 0; i < lanes; ++i) {
                 store(args.out + (c + i) * args.ld_out + r, square[i]);
+            }
         }
-        for (; r < args.rows; ++r) {
-            for (std::int64_t i = 0; i < lanes; ++i)
-                args.out[(c + i) * args.ld_out + r] = args.a[r * args.ld + c + i];
+    }
+    for (; r < args.rows; ++r) {
+        for (std::int64_t c = 0; c < args.columns; ++c) {
+            args.out[c * args.ld_out + r] = args.a[r * args.ld + c];
         }
     }
 }

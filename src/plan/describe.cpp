@@ -38,17 +38,25 @@ const char* step_name(StepKind kind) noexcept {
 namespace {
 
 /// What a step computes, with the sizes of its operands.
-std::string step_detail(const RnnSpec& spec, const RnnConfig& config, const PlanStep& step) {
+std::string step_detail(const RnnSpec& spec, const RnnConfig& config, std::int64_t batch_size,
+                        const PlanStep& step) {
     std::ostringstream text;
     const std::int64_t rows = spec.num_gates() * spec.hidden_size, O = spec.output_size();
     const std::int64_t input = spec.layer_input_size(step.layer);
     switch (step.kind) {
         case StepKind::kForwardSweep:
-            text << "per " << config.chunk_steps << " steps: gemm x[*," << input << "] w_ih["
-                 << rows << "," << input << "]^T; per step: gemm h[N," << O << "] w_hh[" << rows
-                 << "," << O << "]^T + " << cell_name(spec.cell) << " forward";
-            if (spec.proj_size > 0)
+            if (fuses_input(spec, config, batch_size)) {
+                text << "per step: gemm x[N," << input << "] w_ih[" << rows << "," << input
+                     << "]^T + ";
+            } else {
+                text << "per " << config.chunk_steps << " steps: gemm x[*," << input << "] w_ih["
+                     << rows << "," << input << "]^T; per step: ";
+            }
+            text << "gemm h[N," << O << "] w_hh[" << rows << "," << O << "]^T + "
+                 << cell_name(spec.cell) << " forward";
+            if (spec.proj_size > 0) {
                 text << " + gemm w_hr[" << spec.proj_size << "," << spec.hidden_size << "]^T";
+            }
             break;
         case StepKind::kBackwardSweep:
             text << "per step, last first: gemm dgates[N," << rows << "] w_hh[" << rows << "," << O
@@ -82,7 +90,7 @@ void print_steps(std::ostream& out, const char* title, const RnnSpec& spec, cons
     for (std::size_t i = 0; i < steps.size(); ++i) {
         out << "  " << i << " l" << steps[i].layer << (steps[i].dir == 1 ? ".reverse " : " ")
             << step_name(steps[i].kind);
-        const std::string detail = step_detail(spec, config, steps[i]);
+        const std::string detail = step_detail(spec, config, batch_size, steps[i]);
         if (!detail.empty()) out << ": " << detail;
         out << "\n";
     }
@@ -111,10 +119,12 @@ std::string describe(const RnnSpec& spec, const RnnPlanOptions& options, const R
     out << "threads: " << config.num_threads << " = " << config.batch_groups << " batch groups x "
         << config.unit_groups << " unit groups"
         << (config.unit_groups > 1 ? ", one barrier per step\n" : ", no barrier between steps\n");
-    print_steps(out, "forward inference", spec, config, schedule.forward_inference);
+    print_steps(out, "forward inference", spec, config, options.batch_size,
+                schedule.forward_inference);
     if (options.training) {
-        print_steps(out, "forward training", spec, config, schedule.forward_training);
-        print_steps(out, "backward", spec, config, schedule.backward);
+        print_steps(out, "forward training", spec, config, options.batch_size,
+                    schedule.forward_training);
+        print_steps(out, "backward", spec, config, options.batch_size, schedule.backward);
     }
     print_slices(out, "workspace, forward inference", schedule.inference.slices);
     if (options.training) {

@@ -173,7 +173,7 @@ void lay_out_grads(const RnnSpec& spec, const RnnPlanOptions& options, const Rnn
         work.carry = work.slices.add("carry", options.batch_size * spec.hidden_size, element);
     }
     // Long enough that reading and writing the gradients once a block is little, short enough for L2.
-    constexpr std::int64_t kProductRows = 768;
+    constexpr std::int64_t kProductRows = 640;
     const auto padded = [&](std::int64_t size) {
         return (size + config.lanes - 1) / config.lanes * config.lanes;
     };
@@ -205,6 +205,11 @@ void check_countable(const RnnSpec& spec, const RnnPlanOptions& options) {
 }
 
 }  // namespace
+
+bool fuses_input(const RnnSpec& spec, const RnnConfig& config, std::int64_t batch_size) noexcept {
+    const bool gates_share_a_product = spec.cell == Cell::kLstm || spec.cell == Cell::kGru;
+    return gates_share_a_product && batch_size >= config.fused_input_rows;
+}
 
 RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int max_threads,
                         int lanes) {

@@ -92,11 +92,14 @@ struct RnnSchedule {
 
 /// Gate rows that one thread transposes at a time for weight gradients: with kProductRows steps, a
 /// fifth of an L2 cache of 1 MiB.
-inline constexpr std::int64_t kProductColumns = 72;
+inline constexpr std::int64_t kProductColumns = 96;
 
 /// Slots of H values that one row of saved gates / of gate gradients has.
 std::int64_t gate_slots(Cell cell) noexcept;
 std::int64_t grad_slots(Cell cell) noexcept;
+
+/// True if a step of `batch_size` rows multiplies x_t beside h instead of a chunk running ahead with x.
+bool fuses_input(const RnnSpec& spec, const RnnConfig& config, std::int64_t batch_size) noexcept;
 
 /// Chooses threads and grain. Pure: cores and lanes are given.
 RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int max_threads,

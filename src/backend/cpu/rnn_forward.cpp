@@ -35,7 +35,6 @@ ForwardPass<T>::ForwardPass(const RnnPlan::Impl& plan, const RnnForwardArgs& arg
       work_(training ? plan.schedule.training : plan.schedule.inference),
       kernels_(rnn_kernels<T>()),
       training_(training),
-      fusable_(plan.spec.cell == Cell::kLstm || plan.spec.cell == Cell::kGru),
       T_(args.seq_len),
       N_(args.batch_size),
       zeros_(work_.slices.template at<T>(args.workspace, work_.zeros)) {

@@ -29,7 +29,7 @@ private:
     void state_out(const Member& member, const PlanStep& step) const noexcept;
     /// True if each step multiplies x_t and h together, instead of a chunk of steps running ahead with
     /// x: with many rows a step, a pass over the pre-activations costs more than reading w_ih each step.
-    bool fuses_input() const noexcept { return plan_.config.fused_input_rows <= N_ && fusable_; }
+    bool fuses_input() const noexcept { return carousel::fuses_input(spec_, plan_.config, N_); }
     /// True if w_ih is packed panel by panel where it is used: it is used once, by one batch group.
     /// (Vanilla cells walk several panels together, whose grouping is the kernel's own.)
     bool packs_where_used() const noexcept {
@@ -47,7 +47,6 @@ private:
     const RnnSchedule::Workspace& work_;
     const RnnKernels<T>& kernels_;
     bool training_;
-    bool fusable_;
     std::int64_t T_, N_;
     const T* zeros_;
 };
