@@ -85,7 +85,7 @@ std::string step_detail(const RnnSpec& spec, const RnnConfig& config, std::int64
 }
 
 void print_steps(std::ostream& out, const char* title, const RnnSpec& spec, const RnnConfig& config,
-                 const std::vector<PlanStep>& steps) {
+                 std::int64_t batch_size, const std::vector<PlanStep>& steps) {
     out << title << ":\n";
     for (std::size_t i = 0; i < steps.size(); ++i) {
         out << "  " << i << " l" << steps[i].layer << (steps[i].dir == 1 ? ".reverse " : " ")
