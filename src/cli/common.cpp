@@ -96,7 +96,7 @@ CLI::Option* flag_dtype(CLI::App& app, std::string& dtype) {
     return flag(app, "--dtype", dtype, kDTypeText);
 }
 CLI::Option* flag_seed(CLI::App& app, std::uint64_t& seed) {
-    return flag(app, "--seed", seed, kSeedText);
+    return flag(app, "--seed", seed, kSeedText)->check(CLI::NonNegativeNumber);
 }
 CLI::Option* flag_json(CLI::App& app, bool& json) {
     return app.add_flag("--json", json, kJsonText);

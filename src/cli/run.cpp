@@ -324,7 +324,7 @@ int run(const RunOptions& options) {
     RunTensors tensors = load_inputs(input_file, dims, options.backward);
     run_layer(options, device, dims, weights.params(), tensors);
     write_outputs(options.output, dims, tensors);
-    note("carousel: " + to_string(dims.spec) + " over T " + std::to_string(dims.seq_len) + " N " +
+    note(to_string(dims.spec) + " over T " + std::to_string(dims.seq_len) + " N " +
          std::to_string(dims.batch_size) + ", written to '" + options.output + "'.");
     return kExitDone;
 }

@@ -9,6 +9,13 @@
 
 namespace carousel::nn {
 
+/// A number as people write it: 2, not 2.000000.
+inline std::string number_text(double value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.6g", value);
+    return text;
+}
+
 /// InvalidArgument unless every id lies in [0, limit), or is `also_allowed`; names the first position.
 inline void check_ids(const char* what, const std::int32_t* ids, std::int64_t n, std::int64_t limit,
                       std::int32_t also_allowed) {

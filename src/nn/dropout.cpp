@@ -3,6 +3,7 @@
 #include "carousel/error.hpp"
 #include "carousel/module.hpp"
 #include "src/backend/ops.hpp"
+#include "src/nn/check.hpp"
 
 namespace carousel {
 
@@ -10,7 +11,7 @@ Dropout::Dropout(const ModuleContext& context, double p, std::int64_t layer)
     : context_(context), p_(p), layer_(layer) {
     if (!(p >= 0.0 && p < 1.0)) {
         throw Error(ErrorCode::kInvalidArgument,
-                    "dropout is " + std::to_string(p) + "; it must lie in [0, 1)");
+                    "dropout is " + nn::number_text(p) + "; it must lie in [0, 1)");
     }
 }
 

@@ -6,12 +6,13 @@
 
 #include "carousel/error.hpp"
 #include "src/backend/ops.hpp"
+#include "src/nn/check.hpp"
 
 namespace carousel {
 
 GradClip::GradClip(ParameterSet& params, double max_norm) : params_(&params), max_norm_(max_norm) {
     if (!(max_norm >= 0.0) || std::isinf(max_norm)) {
-        throw Error(ErrorCode::kInvalidArgument, "max_norm is " + std::to_string(max_norm) +
+        throw Error(ErrorCode::kInvalidArgument, "max_norm is " + nn::number_text(max_norm) +
                                                      "; it must be positive, or 0 for no clipping");
     }
     const Device device = params.context().device();
@@ -68,7 +69,7 @@ void clip_grad_value(ParameterSet& params, double limit) {
     if (!(limit > 0.0)) {
         throw Error(
             ErrorCode::kInvalidArgument,
-            "the limit of clip_grad_value is " + std::to_string(limit) + "; it must be positive");
+            "the limit of clip_grad_value is " + nn::number_text(limit) + "; it must be positive");
     }
     params.context().ops().clamp(limit, params.flat_grads(), params.numel());
 }

@@ -4,6 +4,7 @@
 
 #include "carousel/error.hpp"
 #include "src/backend/ops.hpp"
+#include "src/nn/check.hpp"
 
 namespace carousel {
 
@@ -35,8 +36,10 @@ namespace {
 void check_range(const char* name, double value, double low, double high) {
     if (value >= low && value < high) return;
     throw Error(ErrorCode::kInvalidArgument,
-                std::string("the optimizer's ") + name + " is " + std::to_string(value) +
-                    "; it must lie in [" + std::to_string(low) + ", " + std::to_string(high) + ")");
+                std::string("the optimizer's ") + name + " is " + nn::number_text(value) +
+                    (high == HUGE_VAL ? "; it must be " + nn::number_text(low) + " or more"
+                                      : "; it must lie in [" + nn::number_text(low) + ", " +
+                                            nn::number_text(high) + ")"));
 }
 
 void check(const OptimizerOptions& options) {
