@@ -3,7 +3,9 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -15,6 +17,7 @@ namespace carousel::cli {
 namespace {
 
 volatile sig_atomic_t g_interrupted = 0;
+std::string g_program = "carousel";
 
 void note_interrupt(int) {
     if (g_interrupted != 0) {
@@ -74,6 +77,23 @@ void note(std::string_view text) {
     const std::string line = std::string(text) + "\n";
     std::fwrite(line.data(), 1, line.size(), stderr);
 }
+
+std::string shell_quoted(const std::string& path) {
+    const auto plain = [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '/' || c == '.' ||
+               c == '_' || c == '-' || c == '+';
+    };
+    if (!path.empty() && std::all_of(path.begin(), path.end(), plain)) return path;
+    std::string out = "'";
+    for (const char c : path) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    return out + "'";
+}
+
+void set_program(const char* name) {
+    if (name != nullptr && *name != '\0') g_program = name;
+}
+
+std::string program() { return shell_quoted(g_program); }
 
 void catch_interrupts() {
     struct sigaction action {};

@@ -32,6 +32,12 @@ struct ReaderGone {};
 /// Writes a line of human text to stderr.
 void note(std::string_view text);
 
+/// A path as a shell reads it back.
+std::string shell_quoted(const std::string& path);
+/// This program as it was called, for commands that people copy.
+void set_program(const char* name);
+std::string program();
+
 /// From now on Ctrl-C (and SIGTERM) only sets a flag; a second one ends the program at once.
 /// Without this call they end it, with exit code 130.
 void catch_interrupts();

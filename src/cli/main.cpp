@@ -198,6 +198,7 @@ int main(int argc, char** argv) {
     using namespace carousel::cli;
     set_signals();
     try {
+        if (argc > 0) set_program(argv[0]);
         return run_tool(argc, argv);
     } catch (const ReaderGone&) {
         return kExitDone;  // as after `carousel ... | head`

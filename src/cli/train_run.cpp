@@ -47,18 +47,6 @@ std::string free_folder() {
     }
 }
 
-/// A path as a shell reads it back.
-std::string shell_quoted(const std::string& path) {
-    const auto plain = [](char c) {
-        return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '/' || c == '.' ||
-               c == '_' || c == '-' || c == '+';
-    };
-    if (!path.empty() && std::all_of(path.begin(), path.end(), plain)) return path;
-    std::string out = "'";
-    for (const char c : path) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    return out + "'";
-}
-
 /// Metrics of updates after `step` came from a run that went on after its last checkpoint.
 void cut_metrics(const std::string& path, std::int64_t step) {
     if (!fs::exists(path)) return;
@@ -187,9 +175,9 @@ std::unique_ptr<TrainRun> TrainRun::start(const TrainFlags& flags, const TrainFl
     }
     if (train::holds_run(run->folder_)) {
         throw Error(ErrorCode::kInvalidArgument,
-                    "'" + run->folder_ +
-                        "' already holds a run; continue it with `carousel train " + "--resume " +
-                        shell_quoted(run->folder_) + "`, or name another folder with --out");
+                    "'" + run->folder_ + "' already holds a run; continue it with `" + program() +
+                        " train --resume " + shell_quoted(run->folder_) +
+                        "`, or name another folder with --out");
     }
     for (std::string& path : run->flags_.text)
         path = fs::absolute(path).lexically_normal().string();
@@ -319,7 +307,7 @@ int TrainRun::train() {
     if (trainer_->steps_done() < total_steps_) {
         note("interrupted after update " + std::to_string(trainer_->steps_done()) +
              "; saved. Continue with:");
-        note("carousel train --resume " + shell_quoted(folder_));
+        note(program() + " train --resume " + shell_quoted(folder_));
         return kExitInterrupted;
     }
     report_end();
@@ -346,7 +334,7 @@ void TrainRun::report_end() {
                       test.loss(), bits_per_char(test.loss()), perplexity(test.loss()));
         note(text);
     }
-    note("sample it with: carousel sample " + shell_quoted(folder_));
+    note("sample it with: " + program() + " sample " + shell_quoted(folder_));
 }
 
 }  // namespace carousel::cli
