@@ -23,8 +23,7 @@ std::vector<float> copy_of(const Buffer& buffer) {
 }  // namespace
 
 CarouselSide::CarouselSide(const Problem& problem, int num_threads)
-    : problem_(problem),
-      plan_(make_plan(problem, num_threads)),
+    : plan_(make_plan(problem, num_threads)),
       workspace_(plan_.workspace_bytes(), {}, "workspace"),
       reserve_(plan_.reserve_bytes(), {}, "reserve"),
       y_(like(problem.dy, "y")),

@@ -16,7 +16,6 @@ public:
     Outcome outcome() const;
 
 private:
-    const Problem& problem_;
     RnnPlan plan_;
     Buffer workspace_, reserve_, y_, hy_, cy_, dx_, dhx_, dcx_, dweights_;
     RnnParams params_;
