@@ -51,12 +51,7 @@ T* BackwardPass<T>::work_or_null(std::size_t slice) const noexcept {
 
 template <class T>
 StateWeights<T> BackwardPass<T>::weights(std::int64_t state) const noexcept {
-    const auto index = static_cast<std::size_t>(state);
-    if (args_.packed != nullptr) {
-        const PackedWeights::Impl& packed = args_.packed->impl();
-        return weights_at<T>(packed.slices, packed.states[index], packed.memory.data());
-    }
-    return weights_at<T>(work_.slices, work_.packed[index], args_.workspace);
+    return state_weights<T>(args_.packed, work_, args_.workspace, state);
 }
 
 template <class T>

@@ -23,11 +23,6 @@ struct Sequence {
         return base + t * stride_t + n * stride_n;
     }
     bool defined() const noexcept { return base != nullptr; }
-    /// True if the rows (t,n), t outermost, lie at one stride (row_stride).
-    bool uniform(std::int64_t T_, std::int64_t N) const noexcept {
-        return N == 1 || T_ == 1 || stride_t == N * stride_n;
-    }
-    std::int64_t row_stride(std::int64_t N) const noexcept { return N == 1 ? stride_t : stride_n; }
 };
 
 template <class T, class Void>
@@ -57,6 +52,16 @@ StateWeights<T> weights_at(const SliceLayout& slices, const PackedState& s,
     const auto at = [&](std::size_t index) { return slice_or_null<T>(slices, base, index); };
     return {at(s.w_ih),    at(s.w_hh),   at(s.w_hn),   at(s.w_hr),   at(s.bias),
             at(s.bias_hn), at(s.w_ih_t), at(s.w_hh_t), at(s.w_hn_t), at(s.w_hr_t)};
+}
+
+/// The weights of a state: the caller's PackedWeights, or what this run packs into its workspace.
+template <class T>
+StateWeights<T> state_weights(const PackedWeights* packed, const RnnSchedule::Workspace& work,
+                              const void* workspace, std::int64_t state) noexcept {
+    const auto index = static_cast<std::size_t>(state);
+    if (packed == nullptr) return weights_at<T>(work.slices, work.packed[index], workspace);
+    const PackedWeights::Impl& made = packed->impl();
+    return weights_at<T>(made.slices, made.states[index], made.memory.data());
 }
 
 /// One direction's walk over time, and where state enters and leaves it.

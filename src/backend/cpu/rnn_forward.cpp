@@ -50,12 +50,7 @@ ForwardPass<T>::ForwardPass(const RnnPlan::Impl& plan, const RnnForwardArgs& arg
 
 template <class T>
 StateWeights<T> ForwardPass<T>::weights(std::int64_t state) const noexcept {
-    const auto index = static_cast<std::size_t>(state);
-    if (args_.packed != nullptr) {
-        const PackedWeights::Impl& packed = args_.packed->impl();
-        return weights_at<T>(packed.slices, packed.states[index], packed.memory.data());
-    }
-    return weights_at<T>(work_.slices, work_.packed[index], args_.workspace);
+    return state_weights<T>(args_.packed, work_, args_.workspace, state);
 }
 
 template <class T>
@@ -334,8 +329,6 @@ void ForwardPass<T>::finish_rows(const Member& member, const Sweep& sweep,
             continue;
         }
         zero_span(sweep.y.row(t, n), outputs);
-        // Operands of weight-gradient products over all rows: they must be finite.
-        if (training_ && sweep.aux != nullptr) zero_span(sweep.aux + at * H, units);
         if (sweep.cy != nullptr && sweep.walk.length(n) == 0 && last_step) {
             if (sweep.cx == nullptr) {
                 zero_span(sweep.cy + n * H, units);
