@@ -35,8 +35,9 @@ struct CellForwardArgs {
     std::int64_t hidden_size = 0;
     std::int64_t vec_begin = 0, vec_end = 0;
     bool descending =
-        false;          ///< walk the weights from the end: every other step finds a part in cache
-    bool save = false;  ///< store gates for a backward pass or on request
+        false;            ///< walk the weights from the end: every other step finds a part in cache
+    bool save = false;    ///< store gates for a backward pass or on request
+    bool stream = false;  ///< saved gates go past the caches (LSTM, reset-after GRU)
     const T* bias_hn = nullptr;  ///< [H] or null, reset-after GRU
     std::int64_t w_k = 0;        ///< inner size of the packed weights (k, also when k is 0)
     /// If given (LSTM and reset-after GRU), the step starts from bias + x * w_ih instead of from `gates`.

@@ -77,11 +77,14 @@ CAROUSEL_TILE lstm_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec
         store_lanes(rows[r].c + unit, out.c, lanes);
         store_lanes(rows[r].h + unit, out.h, lanes);
         if (args.save) {
+            const auto keep = [&](T* to, Vec<T> value) {
+                args.stream ? stream_lanes(to, value, lanes) : store_lanes(to, value, lanes);
+            };
             T* gates = rows[r].gates + unit;
-            store_lanes(gates + kLstmI * args.hidden_size, out.i, lanes);
-            store_lanes(gates + kLstmF * args.hidden_size, out.f, lanes);
-            store_lanes(gates + kLstmG * args.hidden_size, out.g, lanes);
-            store_lanes(gates + kLstmO * args.hidden_size, out.o, lanes);
+            keep(gates + kLstmI * args.hidden_size, out.i);
+            keep(gates + kLstmF * args.hidden_size, out.f);
+            keep(gates + kLstmG * args.hidden_size, out.g);
+            keep(gates + kLstmO * args.hidden_size, out.o);
         }
     }
 }
@@ -119,10 +122,13 @@ CAROUSEL_TILE gru_forward_tile(const CellForwardArgs<T>& args, std::int64_t vec,
                                            load_lanes(rows[r].h_prev + unit, lanes));
         store_lanes(rows[r].h + unit, out.h, lanes);
         if (args.save) {
-            store_lanes(gates + kGruR * H, out.r, lanes);
-            store_lanes(gates + kGruZ * H, out.z, lanes);
-            store_lanes(gates + kGruN * H, out.n, lanes);
-            store_lanes(gates + kGruHn * H, hn[r], lanes);
+            const auto keep = [&](T* to, Vec<T> value) {
+                args.stream ? stream_lanes(to, value, lanes) : store_lanes(to, value, lanes);
+            };
+            keep(gates + kGruR * H, out.r);
+            keep(gates + kGruZ * H, out.z);
+            keep(gates + kGruN * H, out.n);
+            keep(gates + kGruHn * H, hn[r]);
         }
     }
 }
@@ -216,6 +222,7 @@ void lstm_forward(const CellForwardArgs<T>& args) {
             constexpr int MR = decltype(mr)::value;
             lstm_forward_tile<T, MR>(args, vec, first, next);
         });
+    if (args.stream) stream_fence();
 }
 
 template <class T>
@@ -225,6 +232,7 @@ void gru_forward(const CellForwardArgs<T>& args) {
             constexpr int MR = decltype(mr)::value;
             gru_forward_tile<T, MR>(args, vec, first, next);
         });
+    if (args.stream) stream_fence();
 }
 
 template <class T>

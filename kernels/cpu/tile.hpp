@@ -122,6 +122,28 @@ CAROUSEL_INLINE void store_lanes(T* p, Vec<T> a, int lanes) {
     store_n(p, a, lanes);
 }
 
+/// Like store_lanes, past the caches where the line is whole: for what is not read soon. Writing through
+/// them would first read the line, and push out what is needed. stream_fence() orders these stores.
+template <class T>
+CAROUSEL_INLINE void stream_lanes(T* p, Vec<T> a, int lanes) {
+#if defined(__AVX512F__)
+    if (lanes == Vec<T>::kLanes && reinterpret_cast<std::uintptr_t>(p) % kVectorBytes == 0) {
+        if constexpr (sizeof(T) == 4) {
+            _mm512_stream_ps(p, a.v);
+        } else {
+            _mm512_stream_pd(p, a.v);
+        }
+        return;
+    }
+#endif
+    store_lanes(p, a, lanes);
+}
+CAROUSEL_INLINE void stream_fence() {
+#if defined(__AVX512F__)
+    _mm_sfence();
+#endif
+}
+
 template <int N>
 struct Constant {
     static constexpr int value = N;

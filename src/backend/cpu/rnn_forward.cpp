@@ -252,6 +252,11 @@ void ForwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
         args.w_ih = sweep.w.w_ih;
         args.input_size = spec_.layer_input_size(sweep.layer);
         args.bias = sweep.w.bias;
+        // What outgrows the last-level cache before backward reads it does not pass through it.
+        constexpr std::int64_t kCacheBytes = 24 * 1024 * 1024;
+        args.stream = training_ && T_ * N_ * slots * H * static_cast<std::int64_t>(sizeof(T)) *
+                                           spec_.num_states() >
+                                       kCacheBytes;
     }
     const Span vectors = member.vectors(H, kernels_.lanes);
     args.vec_begin = vectors.begin;
