@@ -219,8 +219,8 @@ RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int 
     const std::int64_t vectors = (H + lanes - 1) / lanes;
     int threads = options.num_threads > 0 ? options.num_threads : max_threads;
     if (options.num_threads == 0 && options.pool == nullptr) {
-        // A step shorter than about a microsecond of multiply-adds is not worth a barrier (0.1 us, and
-        // more where cores are far apart): 1 us is about 1e5 FLOP on one core.
+        // One thread more for each 3e4 FLOP of a step: that is a fraction of a microsecond on one core,
+        // about what a barrier costs (0.1 us, and more where cores are far apart).
         const double step_flop = 2.0 * static_cast<double>(spec.num_gates() * H) *
                                  static_cast<double>(spec.output_size()) * static_cast<double>(N);
         threads = static_cast<int>(std::clamp(step_flop / 3e4, 1.0, static_cast<double>(threads)));
