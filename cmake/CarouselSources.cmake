@@ -1,19 +1,18 @@
 # Sources by folder, and the flags of the objects that are compiled once per instruction set.
 
 set(CAROUSEL_SOURCES "")
-foreach(folder src/api src/spec src/plan src/backend src/backend/cpu src/nn src/train src/data
-               src/io src/util kernels/cpu)
+foreach(folder src/api src/spec src/plan src/backend src/backend/cpu src/backend/cuda src/nn
+               src/train src/data src/io src/util kernels/cpu)
     file(GLOB folder_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${folder}/*.cpp")
     list(APPEND CAROUSEL_SOURCES ${folder_sources})
 endforeach()
 file(GLOB CAROUSEL_TOOL_SOURCES CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/cli/*.cpp")
 
-# The device query answers in every build; the rest of the CUDA folders needs nvcc.
-list(APPEND CAROUSEL_SOURCES "${PROJECT_SOURCE_DIR}/src/backend/cuda/device_query.cpp")
+# src/backend/cuda is plain C++ (plans, executors, the interface to a device); its runtime/ calls CUDA
+# and cuBLAS, and the kernels need nvcc.
 if(CAROUSEL_CUDA_ENABLED)
-    file(GLOB cuda_sources CONFIGURE_DEPENDS
-         "${PROJECT_SOURCE_DIR}/src/backend/cuda/*.cpp" "${PROJECT_SOURCE_DIR}/src/backend/cuda/*.cu"
-         "${PROJECT_SOURCE_DIR}/kernels/cuda/*.cpp" "${PROJECT_SOURCE_DIR}/kernels/cuda/*.cu")
+    file(GLOB cuda_sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/backend/cuda/runtime/*.cpp"
+         "${PROJECT_SOURCE_DIR}/kernels/cuda/*.cu")
     list(APPEND CAROUSEL_SOURCES ${cuda_sources})
 endif()
 list(REMOVE_DUPLICATES CAROUSEL_SOURCES)
