@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "carousel/rnn_plan.hpp"
+#include "src/plan/device_caps.hpp"
+#include "src/plan/cuda_walk.hpp"
+#include "src/plan/rnn_schedule.hpp"
+#include "src/plan/slices.hpp"
+
+namespace carousel {
+
+/// One array with a part of equal size per state (or per direction, where layers take turns).
+struct StateArray {
+    std::size_t slice = kNoSlice;
+    std::int64_t stride = 0;  ///< elements between parts
+    bool defined() const noexcept { return slice != kNoSlice; }
+};
+
+/// Plain weights of all states side by side, so that one batched product reaches several of them.
+struct CudaWeightLayout {
+    SliceLayout slices;
+    StateArray w_ih, w_hh, w_hr, b_ih, b_hh;  ///< one part per state
+};
+/// `dtype` elements; used for PackedWeights and, in a wavefront, inside the workspace.
+void add_cuda_weights(const RnnSpec& spec, SliceLayout& slices, CudaWeightLayout& layout);
+
+/// Memory of a CUDA plan. Arrays of a step's scratch have one part per slot (see CudaRnnConfig::slot).
+struct CudaRnnSchedule {
+    SliceLayout reserve;
+    std::size_t key = kNoSlice;  ///< u64 [2]: dropout seed and step
+    StateArray gates;            ///< S [T,N,slots*H] per state
+    StateArray c;                ///< A [T,N,H] per state, LSTM
+    StateArray h_in;             ///< S [T,N,O] per state: the state each step read
+    StateArray aux;              ///< S [T,N,H] per state: r*h_in, or h before projection
+    StateArray y;                ///< S [T,N,D*O] per layer but the last, after dropout
+
+    /// One layout per kind of call; a plan asks for the largest.
+    struct Workspace {
+        SliceLayout slices;
+        std::vector<std::size_t> gemm;     ///< bytes for products, per queue
+        CudaWeightLayout weights;          ///< wavefront; `slices` of it unused
+        StateArray x_preact;               ///< inference: S [ring_steps,N,G*H]
+        StateArray h_preact;               ///< A [N,G*H]
+        StateArray h_preact_n;             ///< A [N,H], reset-before
+        StateArray projected;              ///< A [N,P]
+        StateArray c, h_in, aux;           ///< inference: A [N,H]; S [2,N,O]; S [N,H]
+        StateArray y;                      ///< inference: S [T,N,D*O]
+        StateArray dgates;                 ///< S [T,N,grad slots*H]
+        StateArray dy;                     ///< S [T,N,D*O]
+        StateArray dh_state, dc, dh, drh;  ///< A [N,O], [N,H], [N,H], [N,H]
+        StateArray dp;                     ///< S [T,N,P]
+        StateArray db_partials;            ///< A [kMaxRowBlocks, grad slots*H]
+        StateArray norm_partials;          ///< A [T, norm blocks]
+        std::size_t x_rows = kNoSlice;     ///< S [x_rows_steps,N,I]
+        std::int64_t x_rows_steps = 0;
+    };
+    Workspace inference, training, grads;
+    std::int64_t norm_blocks = 0;
+};
+
+/// Chooses the algorithm and its grain for a device given by its capabilities. Pure.
+///
+/// Errors   Unsupported: an algorithm that was asked for by name and cannot take the spec, with the
+///          reason. `rejections` gets one line per algorithm that was not taken.
+CudaRnnConfig choose_cuda_config(const RnnSpec& spec, const RnnPlanOptions& options,
+                                 const cuda::DeviceCaps& caps, std::size_t gemm_workspace_bytes,
+                                 std::vector<Rejection>& rejections);
+
+CudaRnnSchedule build_cuda_schedule(const RnnSpec& spec, const RnnPlanOptions& options,
+                                    const CudaRnnConfig& config);
+
+std::string describe_cuda(const RnnSpec& spec, const RnnPlanOptions& options,
+                          const CudaRnnConfig& config, const std::vector<Rejection>& rejections,
+                          const CudaRnnSchedule& schedule, const cuda::DeviceCaps& caps);
+
+/// Element type A of a dtype: f64 for f64, else f32.
+DType accumulator_dtype(DType dtype) noexcept;
+/// Type of weight gradients: f32 for bf16 and f16, whose master weights are f32; else the dtype.
+inline DType grad_dtype(DType dtype) noexcept {
+    return dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+}
+
+}  // namespace carousel
