@@ -82,6 +82,26 @@ struct StepControl {
     std::int32_t pad = 0;
 };
 
+/// Scale of the loss for narrow types, in device memory: gradients are multiplied by it so that they
+/// do not underflow. A step with a non-finite gradient halves it and is skipped; enough finite steps
+/// in a row double it. Powers of two, so that scaling rounds nothing.
+struct LossScale {
+    double scale = 65536.0;
+    double unscale = 1.0;  ///< 1 / the scale that the last measured gradients carry
+    double growth = 2.0, backoff = 0.5;
+    double min_scale = 1.0, max_scale = 16777216.0;
+    std::int64_t growth_interval = 2000;  ///< finite steps in a row before it grows
+    std::int64_t good_steps = 0;          ///< finite steps since it last changed
+};
+
+/// Sum of losses of one or more batches, in device memory.
+struct LossRecord {
+    double loss_sum = 0.0;
+    std::int64_t count = 0;
+    std::uint32_t status = 0;  ///< the device's status word (StatusBit of kernels/cuda)
+    std::uint32_t pad = 0;
+};
+
 enum class UpdateRule : int { kSgd = 0, kSgdMomentum, kRmsprop, kRmspropMomentum, kAdam, kAdamW };
 
 /// One optimiser update of a run of elements, see include/carousel/optimizer.hpp. The factors that
