@@ -31,6 +31,8 @@ public:
     bool done(std::size_t slot);
     /// True if the host had to wait.
     bool wait(std::size_t slot);
+    /// What follows on `queue` comes after the slot's copy; the host does not wait.
+    void order_after(std::size_t slot, Queue queue);
 
 private:
     struct Slot {
