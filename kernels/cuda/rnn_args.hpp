@@ -219,7 +219,7 @@ struct SumRowsArgs {
     std::int32_t accumulate = 0;
 };
 
-/// norms[r*out_stride] = sqrt(sum of partials[r*columns .. +columns)), in order.
+/// norms[r] = sqrt(sum of partials[r*columns .. +columns)), in a fixed order.
 struct StepNormsArgs {
     DType dtype = DType::kF32;  ///< of A and of `norms`
     const void* partials = nullptr;
@@ -247,8 +247,12 @@ struct StepGeometry {
 };
 /// Bound on row_blocks that workspace is planned with; holds for any batch size.
 inline constexpr std::int64_t kMaxRowBlocks = 32;
+/// Columns of a block.
+inline constexpr int kStepUnits = 32;
 /// Bound on norm_blocks of a step.
-std::int64_t max_norm_blocks(std::int64_t columns) noexcept;
+constexpr std::int64_t max_norm_blocks(std::int64_t columns) noexcept {
+    return kMaxRowBlocks * ((columns + kStepUnits - 1) / kStepUnits);
+}
 
 /// Launchers of one build of the kernels. Pure functions: they choose instantiation and geometry.
 struct RnnLaunchers {

@@ -58,6 +58,10 @@ void choose_chunks(const RnnSpec& spec, const RnnPlanOptions& options, CudaRnnCo
                                     static_cast<std::int64_t>(dtype_bytes(spec.dtype)) *
                                     config.num_slots(spec);
     config.ring_steps = std::clamp<std::int64_t>(kInputBytes / step_bytes, 1, T);
+    constexpr std::int64_t kNormBytes = std::int64_t{4} << 20;
+    const std::int64_t norm_bytes =
+        cuda::max_norm_blocks(spec.output_size()) * static_cast<std::int64_t>(sizeof(double));
+    config.norm_steps = std::clamp<std::int64_t>(kNormBytes / norm_bytes, 1, T);
     if (!config.fronts_of_layers) return;
     // Between layers: enough rows for a product that uses its weights, few enough that the layers
     // are not far apart. The ring holds whole chunks: one being read and one being written.
@@ -211,16 +215,15 @@ void lay_out_grads(const Sizes& s, const CudaRnnConfig& config, CudaRnnSchedule&
     if (s.reset_before()) work.drh = add_array(slices, "d(r*h)", s.slots, s.N * s.H, sum);
     work.db_partials =
         add_array(slices, "sums of gate gradients", s.slots, cuda::kMaxRowBlocks * grads, sum);
-    schedule.norm_blocks = cuda::max_norm_blocks(s.O);
-    work.norm_partials =
-        add_array(slices, "sums of dh^2", s.slots, s.T * schedule.norm_blocks, sum);
+    work.norm_partials = add_array(slices, "sums of dh^2", s.slots,
+                                   config.norm_steps * cuda::max_norm_blocks(s.O), sum);
     // Rows of x are copied where padding must not be read, a bounded number of steps at a time.
     constexpr std::int64_t kCopyBytes = std::int64_t{64} << 20;
     const std::int64_t step_bytes =
         s.N * s.spec.input_size * static_cast<std::int64_t>(dtype_bytes(dtype));
     work.x_rows_steps = std::clamp<std::int64_t>(kCopyBytes / step_bytes, 1, s.T);
-    work.x_rows = slices.add("valid rows of x", work.x_rows_steps * s.N * s.spec.input_size,
-                             dtype_bytes(dtype));
+    work.x_rows = add_array(slices, "valid rows of x", config.num_queues,
+                            work.x_rows_steps * s.N * s.spec.input_size, dtype);
 }
 
 /// No product of sizes in a layout may leave 64 bits: the widest slice is checked in floating point.

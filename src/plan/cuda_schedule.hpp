@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "carousel/rnn_plan.hpp"
-#include "src/plan/device_caps.hpp"
 #include "src/plan/cuda_walk.hpp"
+#include "src/plan/device_caps.hpp"
 #include "src/plan/rnn_schedule.hpp"
 #include "src/plan/slices.hpp"
 
@@ -54,12 +54,11 @@ struct CudaRnnSchedule {
         StateArray dh_state, dc, dh, drh;  ///< A [N,O], [N,H], [N,H], [N,H]
         StateArray dp;                     ///< S [T,N,P]
         StateArray db_partials;            ///< A [kMaxRowBlocks, grad slots*H]
-        StateArray norm_partials;          ///< A [T, norm blocks]
-        std::size_t x_rows = kNoSlice;     ///< S [x_rows_steps,N,I]
+        StateArray norm_partials;          ///< A [norm_steps, norm blocks]
+        StateArray x_rows;                 ///< S [x_rows_steps,N,I] per queue
         std::int64_t x_rows_steps = 0;
     };
     Workspace inference, training, grads;
-    std::int64_t norm_blocks = 0;
 };
 
 /// Chooses the algorithm and its grain for a device given by its capabilities. Pure.

@@ -115,10 +115,11 @@ private:
 
     void front_forward(int queue, std::int64_t first, std::int64_t count, std::int64_t walk);
     void front_backward(int queue, std::int64_t first, std::int64_t count, std::int64_t walk,
-                        bool state_grads);
+                        const CudaBackwardWants& wants);
     /// All steps of one front of states without lag, on one queue.
     void sweep_forward(int queue, std::int64_t first, std::int64_t count);
-    void sweep_backward(int queue, std::int64_t first, std::int64_t count, bool state_grads);
+    void sweep_backward(int queue, std::int64_t first, std::int64_t count,
+                        const CudaBackwardWants& wants);
     void after_backward(int queue, std::int64_t state, const CudaBackwardWants& wants);
     void layers_forward();
     void diagonals_forward();
@@ -150,7 +151,7 @@ void Walk::front_forward(int queue, std::int64_t first, std::int64_t count, std:
 }
 
 void Walk::front_backward(int queue, std::int64_t first, std::int64_t count, std::int64_t walk,
-                          bool state_grads) {
+                          const CudaBackwardWants& wants) {
     if (spec_.proj_size > 0) {
         emit(CudaStepKind::kProjectBackward, queue, first, count, walk);
         emit(CudaStepKind::kProjectGradProduct, queue, first, count, walk);
@@ -176,11 +177,11 @@ void Walk::sweep_forward(int queue, std::int64_t first, std::int64_t count) {
     }
 }
 
-void Walk::sweep_backward(int queue, std::int64_t first, std::int64_t count, bool state_grads) {
+void Walk::sweep_backward(int queue, std::int64_t first, std::int64_t count,
+                          const CudaBackwardWants& wants) {
     emit(CudaStepKind::kStateGradIn, queue, first, count);
-    for (std::int64_t walk = T_; walk-- > 0;)
-        front_backward(queue, first, count, walk, state_grads);
-    if (state_grads) emit(CudaStepKind::kStateGradOut, queue, first, count);
+    for (std::int64_t walk = T_; walk-- > 0;) front_backward(queue, first, count, walk, wants);
+    if (wants.state_grads) emit(CudaStepKind::kStateGradOut, queue, first, count);
 }
 
 void Walk::after_backward(int queue, std::int64_t state, const CudaBackwardWants& wants) {
@@ -188,7 +189,6 @@ void Walk::after_backward(int queue, std::int64_t state, const CudaBackwardWants
         emit(CudaStepKind::kWeightGrads, queue, state);
         emit(CudaStepKind::kBiasGrads, queue, state);
     }
-    if (wants.norms) emit(CudaStepKind::kNorms, queue, state);
 }
 
 void Walk::layers_forward() {
@@ -210,13 +210,13 @@ void Walk::layers_backward(const CudaBackwardWants& wants) {
     for (std::int64_t layer = spec_.num_layers; layer-- > 0;) {
         const std::int64_t first = layer * D;
         if (config_.fronts_of_directions || D == 1) {
-            sweep_backward(0, first, D, wants.state_grads);
+            sweep_backward(0, first, D, wants);
             for (std::int64_t dir = 0; dir < D; ++dir) after_backward(0, first + dir, wants);
         } else {
             fork();
-            sweep_backward(0, first, 1, wants.state_grads);
+            sweep_backward(0, first, 1, wants);
             after_backward(0, first, wants);
-            sweep_backward(1, first + 1, 1, wants.state_grads);
+            sweep_backward(1, first + 1, 1, wants);
             after_backward(1, first + 1, wants);
             join();
         }
@@ -304,8 +304,7 @@ void Walk::diagonals_backward(const CudaBackwardWants& wants) {
         const std::int64_t low = d < T_ ? 0 : (d - T_) / lag + 1, high = std::min(L - 1, d / lag);
         if (low > high) continue;
         // Positions low .. high are layers L-1-high .. L-1-low.
-        front_backward(0, L - 1 - high, high - low + 1, T_ - 1 - (d - high * lag),
-                       wants.state_grads);
+        front_backward(0, L - 1 - high, high - low + 1, T_ - 1 - (d - high * lag), wants);
     }
     if (pending) wait(0, kProduced);
     if (wants.state_grads) emit(CudaStepKind::kStateGradOut, 0, 0, L);

@@ -26,6 +26,7 @@ struct CudaRnnConfig {
     std::int64_t lag = 0;  ///< wavefront over layers: steps a layer is behind the one below
     /// Inference: steps of x W_ih^T that are kept, and that one product of the first layer makes.
     std::int64_t ring_steps = 1;
+    std::int64_t norm_steps = 1;           ///< backward: steps whose norms are summed at once
     std::size_t gemm_workspace_bytes = 0;  ///< per queue
     bool fronts_of_layers = false;         ///< wavefront, one direction
     bool fronts_of_directions = false;     ///< wavefront, two directions
@@ -61,7 +62,7 @@ enum class CudaStepKind : std::uint8_t {
     kStateGradOut,          ///< dh_state, dc -> dhx, dcx
     kWeightGrads,           ///< dw_ih, dw_hh, dw_hr of one state
     kBiasGrads,
-    kNorms,
+    kNorms,   ///< of steps [walk, walk + count) of one state
     kRecord,  ///< event
     kWait,
 };
