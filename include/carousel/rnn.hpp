@@ -10,12 +10,17 @@
 // O = proj_size or H, L = num_layers, D = num_directions, G = gates; row-major, last index fastest
 // and contiguous. Batch-first data [N,T,*] is passed as the transposed view [T,N,*]
 // (TensorView::transposed01), never copied. Unbatched data is N = 1.
+//
+// Element types: every tensor has the spec's dtype, with these exceptions. tf32 tensors are f32. With
+// bf16 and f16, f32 holds cell states (cx, cy, cell_states, dcy, dcx), gradients of weights, and
+// dh_norms. All memory of a CUDA plan's calls is memory of its device, lengths and reset included.
 
 namespace carousel {
 
 /// Which steps of which sequence exist, and where state is cut.
 struct SequenceMask {
-    /// [N] i64, 0 <= lengths[n] <= T, unsorted; null = all T. Beyond a sequence's end y is 0, x and
+    /// [N] i64, 0 <= lengths[n] <= T, unsorted; null = all T. (On a CUDA device the kernels check
+    /// them: one out of range is clamped and reported by synchronize().) Beyond a sequence's end y is 0, x and
     /// dy are never read and dx is 0; hy, cy are those of its last valid step; the reverse direction
     /// starts there. Length 0: hy = hx, cy = cx, dhx = dhy, dcx = dcy.
     const std::int64_t* lengths = nullptr;
@@ -48,6 +53,9 @@ struct RnnForwardArgs {
     /// the element's index in [T,N,D*O], and of nothing else.
     std::uint64_t dropout_seed = 0;
     std::uint64_t dropout_step = 0;
+    /// CUDA: seed and step [2] in device memory, read instead of the two above when the pass runs, so
+    /// that a replayed graph sees new values. Null = not used.
+    const std::uint64_t* dropout_key = nullptr;
 
     void* workspace = nullptr;  ///< >= plan.workspace_bytes(), 64-byte aligned
     std::size_t workspace_bytes = 0;

@@ -4,6 +4,7 @@
 #include "src/api/check.hpp"
 #include "src/backend/cpu/rnn_context.hpp"
 #include "src/backend/rnn_executor.hpp"
+#include "src/util/dtypes.hpp"
 
 namespace carousel {
 
@@ -69,7 +70,12 @@ public:
 
     void tensor(const char* name, const ConstTensorView& view, std::initializer_list<Axis> axes,
                 bool dense) const {
-        check_tensor(name, view, spec_.dtype, impl_.options.device, axes, dense);
+        check_tensor(name, view, storage_dtype(spec_.dtype), impl_.options.device, axes, dense);
+    }
+    /// Cell states, their gradients and norms are kept in more precision than 16 bits.
+    void sum_tensor(const char* name, const ConstTensorView& view,
+                    std::initializer_list<Axis> axes) const {
+        check_tensor(name, view, accumulator_dtype(spec_.dtype), impl_.options.device, axes, true);
     }
     void sequence(const char* name, const ConstTensorView& view, bool input) const {
         const std::int64_t width = spec_.num_directions() * spec_.output_size();
@@ -88,8 +94,7 @@ public:
     void c_state(const char* name, const ConstTensorView& view) const {
         if (!view.defined()) return;
         no_c(name, view);
-        tensor(name, view, {{"L*D", spec_.num_states()}, {"N", N_}, {"H", spec_.hidden_size}},
-               true);
+        sum_tensor(name, view, {{"L*D", spec_.num_states()}, {"N", N_}, {"H", spec_.hidden_size}});
     }
     void no_c(const char* name, const ConstTensorView& view) const {
         if (view.defined() && !cell_has_c(spec_.cell)) {
@@ -98,7 +103,8 @@ public:
         }
     }
     void mask(const SequenceMask& mask) const {
-        if (mask.lengths == nullptr) return;
+        // On a CUDA device they are device memory, which the kernels check.
+        if (mask.lengths == nullptr || impl_.options.device.type == DeviceType::kCuda) return;
         for (std::int64_t n = 0; n < N_; ++n) {
             if (mask.lengths[n] < 0 || mask.lengths[n] > T_) {
                 fail("lengths[" + std::to_string(n) + "] is " + std::to_string(mask.lengths[n]) +
@@ -175,8 +181,8 @@ void check_forward(const RnnPlan& plan, const RnnForwardArgs& args, bool trainin
     }
     door.no_c("cell_states", args.cell_states);
     if (args.cell_states.defined()) {
-        door.tensor("cell_states", args.cell_states, {{"L*D", S}, {"T", T}, {"N", N}, {"H", H}},
-                    true);
+        door.sum_tensor("cell_states", args.cell_states,
+                        {{"L*D", S}, {"T", T}, {"N", N}, {"H", H}});
     }
     if (args.gates.defined()) {
         door.tensor("gates", args.gates,
@@ -208,8 +214,8 @@ void check_backward(const RnnPlan& plan, const RnnBackwardArgs& args) {
     door.h_state("dhx", args.dhx);
     door.c_state("dcx", args.dcx);
     if (args.dh_norms.defined()) {
-        door.tensor("dh_norms", args.dh_norms, {{"L*D", spec.num_states()}, {"T", args.seq_len}},
-                    true);
+        door.sum_tensor("dh_norms", args.dh_norms,
+                        {{"L*D", spec.num_states()}, {"T", args.seq_len}});
     }
     check_overlap("dx", args.dx, "x", args.x);
     check_overlap("dx", args.dx, "dy", args.dy);
@@ -221,20 +227,7 @@ void check_backward(const RnnPlan& plan, const RnnBackwardArgs& args) {
     if (args.grads != nullptr) check_grads(spec, *args.grads, plan.options().device);
     check_memory("workspace", args.workspace, args.workspace_bytes, plan.workspace_bytes());
     check_memory("reserve", args.reserve, args.reserve_bytes, plan.reserve_bytes());
-    const RnnPlan::Impl& impl = plan.impl();
-    const auto* header =
-        impl.schedule.reserve.at<cpu::ReserveHeader>(args.reserve, impl.schedule.reserve_header);
-    if (header->magic != cpu::ReserveHeader::kMagic || header->spec_hash != cpu::spec_hash(spec)) {
-        fail(
-            "reserve was not filled by forward_training of this plan's spec; run forward_training "
-            "into it first");
-    }
-    if (header->seq_len != args.seq_len || header->batch_size != args.batch_size) {
-        fail("reserve was filled with T = " + std::to_string(header->seq_len) +
-             ", N = " + std::to_string(header->batch_size) +
-             "; this backward has T = " + std::to_string(args.seq_len) +
-             ", N = " + std::to_string(args.batch_size) + ": give both calls the same");
-    }
+    plan.impl().executor->check_reserve(args);
 }
 
 }  // namespace carousel

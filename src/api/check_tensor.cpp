@@ -4,6 +4,7 @@
 #include "carousel/error.hpp"
 #include "src/api/check.hpp"
 #include "src/spec/params.hpp"
+#include "src/util/dtypes.hpp"
 
 namespace carousel {
 
@@ -72,10 +73,11 @@ std::string layer_tensor_name(const RnnSpec& spec, const ParamShape& shape, std:
 
 /// Names are made for a sentence only: a run without mistakes allocates nothing.
 void check_layer_tensor(const RnnSpec& spec, const ParamShape& shape, std::size_t state,
-                        const char* prefix, const ConstTensorView& view, const Device& device) {
+                        const char* prefix, const ConstTensorView& view, DType dtype,
+                        const Device& device) {
     const auto check = [&](std::initializer_list<Axis> axes) {
-        if (is_as_expected(view, spec.dtype, device, axes, true)) return;
-        check_tensor(prefix + layer_tensor_name(spec, shape, state), view, spec.dtype, device, axes,
+        if (is_as_expected(view, dtype, device, axes, true)) return;
+        check_tensor(prefix + layer_tensor_name(spec, shape, state), view, dtype, device, axes,
                      true);
     };
     if (shape.ndim == 1) {
@@ -154,7 +156,8 @@ void check_params(const RnnSpec& spec, const RnnParams& params, const Device& de
         const ParamShapes shapes =
             layer_param_shapes(spec, static_cast<std::int64_t>(state) / spec.num_directions());
         for (const ParamShape& shape : shapes) {
-            check_layer_tensor(spec, shape, state, "", layer.*shape.param, device);
+            check_layer_tensor(spec, shape, state, "", layer.*shape.param,
+                               storage_dtype(spec.dtype), device);
         }
         check_absent<RnnLayerParams, ConstTensorView>(spec, shapes, layer, state,
                                                       {{"bias_ih", &RnnLayerParams::b_ih},
@@ -172,7 +175,8 @@ void check_grads(const RnnSpec& spec, const RnnGrads& grads, const Device& devic
         for (const ParamShape& shape : shapes) {
             const TensorView& view = layer.*shape.grad;
             if (view.defined()) {
-                check_layer_tensor(spec, shape, state, "gradient of ", view, device);
+                check_layer_tensor(spec, shape, state, "gradient of ", view, grad_dtype(spec.dtype),
+                                   device);
             }
         }
         check_absent<RnnLayerGrads, TensorView>(spec, shapes, layer, state,

@@ -7,17 +7,18 @@
 #include "src/api/check.hpp"
 #include "src/backend/cpu/rnn_backend.hpp"
 #include "src/backend/cpu/thread_pool.hpp"
+#include "src/backend/cuda/rnn_backend.hpp"
 #include "src/backend/rnn_executor.hpp"
 
 namespace carousel {
 
 namespace {
 
-/// The CPU computes in f32 and f64; the other names are kept for devices that have them.
+/// The CPU computes in f32 and f64; CUDA devices in every floating-point dtype.
 void check_supported(const RnnSpec& spec, const Device& device) {
     if (device.type == DeviceType::kCuda) {
         std::string why;
-        device_usable(device, &why);
+        if (device_usable(device, &why)) return;
         throw Error(ErrorCode::kUnsupported,
                     "device " + device.name() + " cannot run this plan: " + why +
                         "; use Device::cpu(), or Device::best() to choose");
@@ -87,6 +88,11 @@ RnnPlan RnnPlan::create(const RnnSpec& spec, const RnnPlanOptions& options) {
     auto impl = std::make_unique<Impl>();
     impl->spec = spec;
     impl->options = options;
+    if (options.device.type == DeviceType::kCuda) {
+        impl->executor =
+            cuda::make_rnn_executor(spec, impl->options, cuda::device_api(options.device.index));
+        return RnnPlan(std::move(impl));
+    }
     impl->rejections = choose_algorithm(options.algorithm);
     const int available = options.pool != nullptr ? options.pool->num_threads() : usable_cores();
     RnnPlanOptions wanted = options;
@@ -112,18 +118,10 @@ const RnnPlan::Impl& checked(const RnnPlan& plan) {
 
 const RnnSpec& RnnPlan::spec() const noexcept { return impl_->spec; }
 const RnnPlanOptions& RnnPlan::options() const noexcept { return impl_->options; }
-std::size_t RnnPlan::workspace_bytes() const noexcept {
-    const RnnSchedule& schedule = impl_->schedule;
-    return std::max({schedule.inference.slices.bytes(), schedule.training.slices.bytes(),
-                     schedule.grads.slices.bytes()});
-}
-std::size_t RnnPlan::reserve_bytes() const noexcept { return impl_->schedule.reserve.bytes(); }
+std::size_t RnnPlan::workspace_bytes() const noexcept { return impl_->executor->workspace_bytes(); }
+std::size_t RnnPlan::reserve_bytes() const noexcept { return impl_->executor->reserve_bytes(); }
 
-std::string RnnPlan::describe() const {
-    const Impl& impl = checked(*this);
-    return carousel::describe(impl.spec, impl.options, impl.config, impl.rejections, impl.schedule,
-                              impl.executor->instruction_set());
-}
+std::string RnnPlan::describe() const { return checked(*this).executor->describe(); }
 
 PackedWeights::PackedWeights(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 PackedWeights::~PackedWeights() = default;
@@ -140,6 +138,13 @@ PackedWeights PackedWeights::make(const RnnSpec& spec, const RnnParams& params, 
     impl->spec = spec;
     impl->device = device;
     impl->for_backward = for_backward;
+    if (device.type == DeviceType::kCuda) {
+        impl->for_backward = true;  // both passes read the same copy
+        add_cuda_weights(spec, impl->slices, impl->cuda);
+        impl->memory = Buffer(impl->slices.bytes(), device, "packed weights");
+        cuda::pack_all_weights(*impl, params, *cuda::device_api(device.index));
+        return PackedWeights(std::move(impl));
+    }
     impl->states = add_packed_weights(spec, cpu::rnn_lanes(spec.dtype),
                                       {.forward = true, .backward = for_backward}, impl->slices);
     impl->memory = Buffer(impl->slices.bytes(), device, "packed weights");

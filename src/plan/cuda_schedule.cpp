@@ -5,12 +5,9 @@
 
 #include "carousel/error.hpp"
 #include "kernels/cuda/rnn_args.hpp"
+#include "src/util/dtypes.hpp"
 
 namespace carousel {
-
-DType accumulator_dtype(DType dtype) noexcept {
-    return dtype == DType::kF64 ? DType::kF64 : DType::kF32;
-}
 
 namespace {
 

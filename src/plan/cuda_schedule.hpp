@@ -22,10 +22,9 @@ struct StateArray {
 
 /// Plain weights of all states side by side, so that one batched product reaches several of them.
 struct CudaWeightLayout {
-    SliceLayout slices;
     StateArray w_ih, w_hh, w_hr, b_ih, b_hh;  ///< one part per state
 };
-/// `dtype` elements; used for PackedWeights and, in a wavefront, inside the workspace.
+/// For PackedWeights and, in a wavefront, inside the workspace.
 void add_cuda_weights(const RnnSpec& spec, SliceLayout& slices, CudaWeightLayout& layout);
 
 /// Memory of a CUDA plan. Arrays of a step's scratch have one part per slot (see CudaRnnConfig::slot).
@@ -42,7 +41,7 @@ struct CudaRnnSchedule {
     struct Workspace {
         SliceLayout slices;
         std::vector<std::size_t> gemm;     ///< bytes for products, per queue
-        CudaWeightLayout weights;          ///< wavefront; `slices` of it unused
+        CudaWeightLayout weights;          ///< wavefront
         StateArray x_preact;               ///< inference: S [ring_steps,N,G*H]
         StateArray h_preact;               ///< A [N,G*H]
         StateArray h_preact_n;             ///< A [N,H], reset-before
@@ -75,12 +74,5 @@ CudaRnnSchedule build_cuda_schedule(const RnnSpec& spec, const RnnPlanOptions& o
 std::string describe_cuda(const RnnSpec& spec, const RnnPlanOptions& options,
                           const CudaRnnConfig& config, const std::vector<Rejection>& rejections,
                           const CudaRnnSchedule& schedule, const cuda::DeviceCaps& caps);
-
-/// Element type A of a dtype: f64 for f64, else f32.
-DType accumulator_dtype(DType dtype) noexcept;
-/// Type of weight gradients: f32 for bf16 and f16, whose master weights are f32; else the dtype.
-inline DType grad_dtype(DType dtype) noexcept {
-    return dtype == DType::kF64 ? DType::kF64 : DType::kF32;
-}
 
 }  // namespace carousel

@@ -164,7 +164,17 @@ void Walk::front_backward(int queue, std::int64_t first, std::int64_t count, std
     // What reaches the initial state may not be wanted. A front on a diagonal has states at other
     // steps too, so only fronts that are all at their first step can leave it out.
     const bool last = walk - (count - 1) * config_.lag == 0 && walk == 0;
-    if (!last || state_grads) emit(CudaStepKind::kRecurrentGradProduct, queue, first, count, walk);
+    if (!last || wants.state_grads) {
+        emit(CudaStepKind::kRecurrentGradProduct, queue, first, count, walk);
+    }
+    if (!wants.norms) return;
+    // The sums of a step's blocks lie in a ring of norm_steps steps, which is emptied when full.
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::int64_t step = walk - i * config_.lag, rest = (T_ - step) % config_.norm_steps;
+        if (rest != 0 && step != 0) continue;
+        emit(CudaStepKind::kNorms, queue, first + i, 1, step,
+             rest != 0 ? rest : config_.norm_steps);
+    }
 }
 
 void Walk::sweep_forward(int queue, std::int64_t first, std::int64_t count) {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "src/spec/params.hpp"
+#include "src/util/dtypes.hpp"
 
 namespace carousel {
 
@@ -72,17 +73,17 @@ namespace {
 
 /// Walks the flat layout and hands each tensor's view to visit(state, shape, view).
 template <class View, class Pointer, class Visit>
-void walk_flat(const RnnSpec& spec, Pointer* flat, Device device, Visit&& visit) {
+void walk_flat(const RnnSpec& spec, Pointer* flat, DType dtype, Device device, Visit&& visit) {
     validate(spec);
     auto* bytes =
         static_cast<std::conditional_t<std::is_const_v<Pointer>, const char*, char*>>(flat);
     for (std::int64_t state = 0; state < spec.num_states(); ++state) {
         for (const ParamShape& shape : layer_param_shapes(spec, state / spec.num_directions())) {
-            const View view =
-                shape.ndim == 2 ? View(bytes, spec.dtype, {shape.shape[0], shape.shape[1]}, device)
-                                : View(bytes, spec.dtype, {shape.shape[0]}, device);
+            const View view = shape.ndim == 2
+                                  ? View(bytes, dtype, {shape.shape[0], shape.shape[1]}, device)
+                                  : View(bytes, dtype, {shape.shape[0]}, device);
             visit(state, shape, view);
-            bytes += static_cast<std::size_t>(view.numel()) * dtype_bytes(spec.dtype);
+            bytes += static_cast<std::size_t>(view.numel()) * dtype_bytes(dtype);
         }
     }
 }
@@ -92,17 +93,18 @@ void walk_flat(const RnnSpec& spec, Pointer* flat, Device device, Visit&& visit)
 RnnParams params_from_flat(const RnnSpec& spec, const void* flat, Device device) {
     RnnParams params;
     params.layers.resize(static_cast<std::size_t>(spec.num_states()));
-    walk_flat<ConstTensorView>(
-        spec, flat, device, [&](std::int64_t state, const ParamShape& shape, const auto& view) {
-            params.layers[static_cast<std::size_t>(state)].*shape.param = view;
-        });
+    walk_flat<ConstTensorView>(spec, flat, storage_dtype(spec.dtype), device,
+                               [&](std::int64_t state, const ParamShape& shape, const auto& view) {
+                                   params.layers[static_cast<std::size_t>(state)].*shape.param =
+                                       view;
+                               });
     return params;
 }
 
 RnnGrads grads_from_flat(const RnnSpec& spec, void* flat, Device device) {
     RnnGrads grads;
     grads.layers.resize(static_cast<std::size_t>(spec.num_states()));
-    walk_flat<TensorView>(spec, flat, device,
+    walk_flat<TensorView>(spec, flat, grad_dtype(spec.dtype), device,
                           [&](std::int64_t state, const ParamShape& shape, const auto& view) {
                               grads.layers[static_cast<std::size_t>(state)].*shape.grad = view;
                           });

@@ -1,5 +1,9 @@
+#include <algorithm>
 #include <memory>
+#include <string>
 #include <utility>
+
+#include "carousel/error.hpp"
 
 #include "src/backend/cpu/cpu_isa.hpp"
 #include "src/backend/cpu/rnn_backend.hpp"
@@ -35,7 +39,17 @@ public:
         run(args.batch_size, [&](const Member& member) { pass.run(member); });
     }
 
-    const char* instruction_set() const noexcept override { return isa_name(current_isa()); }
+    std::size_t workspace_bytes() const noexcept override {
+        const RnnSchedule& schedule = plan_.schedule;
+        return std::max({schedule.inference.slices.bytes(), schedule.training.slices.bytes(),
+                         schedule.grads.slices.bytes()});
+    }
+    std::size_t reserve_bytes() const noexcept override { return plan_.schedule.reserve.bytes(); }
+    std::string describe() const override {
+        return carousel::describe(plan_.spec, plan_.options, plan_.config, plan_.rejections,
+                                  plan_.schedule, isa_name(current_isa()));
+    }
+    void check_reserve(const RnnBackwardArgs& args) const override;
 
 private:
     template <class Body>
@@ -57,6 +71,23 @@ private:
     SpinBarrier team_barrier_;
     std::unique_ptr<SpinBarrier[]> group_barriers_;
 };
+
+template <class T>
+void CpuRnnExecutor<T>::check_reserve(const RnnBackwardArgs& args) const {
+    const auto* header =
+        plan_.schedule.reserve.at<ReserveHeader>(args.reserve, plan_.schedule.reserve_header);
+    if (header->magic != ReserveHeader::kMagic || header->spec_hash != spec_hash(plan_.spec)) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "reserve was not filled by forward_training of this plan's spec; run "
+                    "forward_training into it first");
+    }
+    if (header->seq_len == args.seq_len && header->batch_size == args.batch_size) return;
+    throw Error(ErrorCode::kInvalidArgument,
+                "reserve was filled with T = " + std::to_string(header->seq_len) +
+                    ", N = " + std::to_string(header->batch_size) +
+                    "; this backward has T = " + std::to_string(args.seq_len) +
+                    ", N = " + std::to_string(args.batch_size) + ": give both calls the same");
+}
 
 }  // namespace
 
