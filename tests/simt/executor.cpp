@@ -1,0 +1,591 @@
+#include "simt/executor.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "simt/coverage.hpp"
+
+namespace carousel::simt {
+
+__thread DeviceIndices device_indices;
+__thread Executor* running_executor = nullptr;
+
+namespace {
+
+constexpr unsigned kMaxBlockThreads = 1024;
+constexpr unsigned kMaxGridYz = 65535;
+constexpr std::size_t kMaxSharedBytes = 227 << 10;  // of a block, sm_90
+constexpr std::size_t kMaxStaticBytes = 48 << 10;   // that ptxas accepts
+constexpr unsigned kMaxCluster = 16;
+
+FiberPool& fibers() {
+    static auto* pool = new FiberPool(&Executor::fiber_entry);
+    return *pool;
+}
+
+/// Windows of shared memory, kept from launch to launch.
+std::vector<Allocation*>& idle_windows() {
+    static auto* windows = new std::vector<Allocation*>;
+    return *windows;
+}
+
+std::string text(Index3 i) {
+    return "(" + std::to_string(i.x) + "," + std::to_string(i.y) + "," + std::to_string(i.z) + ")";
+}
+std::string text(const SourceLocation& at) {
+    const std::string file = at.file_name();
+    const std::size_t slash = file.rfind('/');
+    return (slash == std::string::npos ? file : file.substr(slash + 1)) + ":" +
+           std::to_string(at.line());
+}
+bool same_line(const SourceLocation& a, const SourceLocation& b) {
+    return a.line() == b.line() &&
+           (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
+}
+
+std::uint64_t volume(cuda::Dim3 d) { return std::uint64_t{d.x} * d.y * d.z; }
+
+/// What a card's driver checks of a launch.
+void validate(const cuda::Launch& launch) {
+    const auto refuse = [&](const std::string& why) {
+        throw KernelError(std::string(launch.kernel) + ": the launch is not valid: " + why);
+    };
+    if (launch.run == nullptr) {
+        refuse("its kernel was not compiled for the SIMT executor");
+    }
+    if (volume(launch.block) == 0 || volume(launch.block) > kMaxBlockThreads ||
+        launch.block.z > 64) {
+        refuse("a block of " + std::to_string(volume(launch.block)) + " threads");
+    }
+    if (volume(launch.grid) == 0 || launch.grid.x > 0x7FFFFFFFU || launch.grid.y > kMaxGridYz ||
+        launch.grid.z > kMaxGridYz) {
+        refuse("a grid of " + text(Index3{launch.grid.x, launch.grid.y, launch.grid.z}) +
+               " blocks");
+    }
+    if (launch.shared_bytes > kMaxSharedBytes) {
+        refuse(std::to_string(launch.shared_bytes) + " bytes of dynamic shared memory");
+    }
+    if (launch.cluster == 0 || launch.cluster > kMaxCluster ||
+        launch.grid.x % launch.cluster != 0) {
+        refuse("clusters of " + std::to_string(launch.cluster) + " blocks");
+    }
+}
+
+}  // namespace
+
+Executor::Executor(const cuda::Launch& launch, const Options& options)
+    : launch_(launch),
+      options_(options),
+      block_threads_(static_cast<unsigned>(volume(launch.block))),
+      num_blocks_(volume(launch.grid)),
+      schedule_(options, num_blocks_ / launch.cluster, block_threads_) {
+    std::uint64_t resident = launch.cooperative ? num_blocks_ : options.resident_blocks;
+    resident = (resident + launch.cluster - 1) / launch.cluster * launch.cluster;
+    resident = std::min(std::max<std::uint64_t>(resident, launch.cluster), num_blocks_);
+    for (std::uint64_t i = 0; i < resident; ++i) {
+        auto block = std::make_unique<Block>();
+        block->slot = static_cast<unsigned>(i);
+        block->threads.resize(block_threads_);
+        block->warps.resize((block_threads_ + 31) / 32);
+        for (unsigned t = 0; t < block_threads_; ++t) {
+            Thread& thread = block->threads[t];
+            thread.block = block.get();
+            thread.warp = &block->warps[t / 32];
+            thread.index = t;
+            thread.lane = t % 32;
+            thread.position = {t % launch.block.x, t / launch.block.x % launch.block.y,
+                               t / launch.block.x / launch.block.y};
+            thread.warp->present |= 1U << thread.lane;
+            if (thread.lane == 0) {
+                thread.warp->first = &thread;
+            }
+        }
+        slots_.push_back(std::move(block));
+    }
+    // A cluster takes neighbouring slots, and gives them back together.
+    for (auto it = slots_.rbegin(); it != slots_.rend(); ++it) {
+        free_slots_.push_back(it->get());
+    }
+}
+
+Executor::~Executor() {
+    for (const auto& block : slots_) {
+        if (block->window != nullptr) {
+            set_valid(block->window->begin, block->window->bytes, false);
+            idle_windows().push_back(block->window);
+        }
+    }
+}
+
+Report Executor::run() {
+    running_executor = this;
+    device_indices.block_size = {launch_.block.x, launch_.block.y, launch_.block.z};
+    device_indices.grid_size = {launch_.grid.x, launch_.grid.y, launch_.grid.z};
+    admit();
+    current_ = pick();
+    FiberPool::switch_to(&host_, fibers().take());
+    running_executor = nullptr;
+    if (failed_) {
+        fibers().abandon_all();
+        throw KernelError(error_);
+    }
+    const std::string damaged = damaged_red_zone();
+    if (!damaged.empty()) {
+        throw KernelError(std::string(launch_.kernel) + ": wrote outside buffer '" + damaged + "'");
+    }
+    return report_;
+}
+
+void Executor::admit() {
+    const std::uint64_t clusters = num_blocks_ / launch_.cluster;
+    while (admitted_ < clusters && free_slots_.size() >= launch_.cluster) {
+        const std::uint64_t first = schedule_.block_number(admitted_++) * launch_.cluster;
+        for (unsigned i = 0; i < launch_.cluster; ++i) {
+            Block* block = free_slots_.back();
+            free_slots_.pop_back();
+            block->cluster_slot = i;
+            start_block(block, first + i);
+        }
+    }
+}
+
+void Executor::start_block(Block* block, std::uint64_t linear) {
+    block->linear = linear;
+    block->position = {static_cast<unsigned>(linear % launch_.grid.x),
+                       static_cast<unsigned>(linear / launch_.grid.x % launch_.grid.y),
+                       static_cast<unsigned>(linear / launch_.grid.x / launch_.grid.y)};
+    block->live = block_threads_;
+    block->exited = 0;
+    for (Thread& thread : block->threads) {
+        thread.state = State::kUnstarted;
+        thread.polled = nullptr;
+    }
+    for (Warp& warp : block->warps) {
+        warp.exited = 0;
+    }
+    if (launch_.shared_bytes > 0) {
+        make_window(block);
+        std::memset(reinterpret_cast<void*>(block->window->begin), 0xFF, launch_.shared_bytes);
+        set_valid(block->window->begin, launch_.shared_bytes, true);
+    }
+    schedule_.add_block(block);
+    ++live_blocks_;
+}
+
+void Executor::finish_block(Block* block) {
+    if (block->window != nullptr) {
+        set_valid(block->window->begin, block->window->bytes, false);
+        std::fill(block->static_ready.begin(), block->static_ready.end(), std::uint8_t{0});
+    }
+    --live_blocks_;
+    // The blocks of a cluster lie in neighbouring slots.
+    const unsigned first = block->slot - block->cluster_slot;
+    for (unsigned i = 0; i < launch_.cluster; ++i) {
+        if (slots_[first + i]->live > 0) {
+            return;
+        }
+    }
+    for (unsigned i = launch_.cluster; i-- > 0;) {
+        free_slots_.push_back(slots_[first + i].get());
+    }
+    admit();
+}
+
+void Executor::enter(Thread* thread) {
+    current_ = thread;
+    thread->state = State::kRunning;
+    device_indices.thread = thread->position;
+    device_indices.block = thread->block->position;
+}
+
+void Executor::fiber_entry(Fiber* self) {
+    for (;;) {
+        running_executor->run_threads_here(self);
+    }
+}
+
+/// Threads that never wait run one after another on the same fiber, as plain calls.
+void Executor::run_threads_here(Fiber* self) {
+    Thread* thread = current_;
+    Thread* next = nullptr;
+    for (;;) {
+        self->thread = thread;
+        thread->fiber = self;
+        enter(thread);
+        try {
+            launch_.run(launch_.function, launch_.args);
+        } catch (const std::exception& error) {
+            fail(std::string("threw ") + error.what(), "");
+        }
+        finish(thread);
+        next = pick();
+        if (next == nullptr || next->state != State::kUnstarted) {
+            break;
+        }
+        thread = next;
+    }
+    self->thread = nullptr;
+    fibers().give_back(self);
+    if (next != nullptr) {
+        current_ = next;
+    }
+    FiberPool::switch_to(self, next != nullptr ? next->fiber : &host_);
+}
+
+void Executor::finish(Thread* thread) {
+    check_exit(*thread);
+    thread->state = State::kDone;
+    thread->warp->exited |= 1U << thread->lane;
+    Block* block = thread->block;
+    ++block->exited;
+    ++report_.threads;
+    ++progress_;
+    if (--block->live == 0) {
+        finish_block(block);
+    }
+}
+
+void Executor::check_exit(const Thread& thread) {
+    for (const NamedBarrier& barrier : thread.block->barriers) {
+        if (barrier.arrived > 0 && barrier.expected == block_threads_) {
+            fail("divergent barrier: returns while " + std::to_string(barrier.arrived) +
+                     " threads of its block have arrived at the barrier at " +
+                     text(barrier.has_sync_line ? barrier.sync_at : barrier.arrive_at),
+                 "");
+        }
+    }
+    for (const Rendezvous& pending : thread.warp->pending) {
+        if (pending.operation != nullptr && (pending.mask >> thread.lane & 1U) != 0) {
+            fail(std::string("divergent warp: returns while lanes of its warp wait for it in ") +
+                     pending.operation->name + " at " + text(pending.at),
+                 "");
+        }
+    }
+}
+
+Thread* Executor::pick() {
+    clock_ns_ += 1;
+    for (;;) {
+        if (Thread* thread = schedule_.next()) {
+            return thread;
+        }
+        if (polling_.empty()) {
+            if (live_blocks_ == 0) {
+                return nullptr;
+            }
+            break;
+        }
+        idle_wakes_ = progress_ == progress_at_wake_ ? idle_wakes_ + 1 : 0;
+        constexpr int kPatience = 3;  // looks of every poller at a world that does not change
+        if (idle_wakes_ > kPatience) {
+            break;
+        }
+        progress_at_wake_ = progress_;
+        for (Thread* thread : polling_) {
+            schedule_.add_ready(thread);
+        }
+        polling_.clear();
+    }
+    failed_ = true;
+    error_ = deadlock_text();
+    return nullptr;
+}
+
+std::string Executor::deadlock_text() const {
+    struct Group {
+        unsigned threads = 0;
+        const Thread* first = nullptr;
+    };
+    std::map<std::string, Group> groups;
+    for (const auto& block : slots_) {
+        for (const Thread& thread : block->threads) {
+            if (thread.state == State::kWaiting || thread.state == State::kPolling) {
+                Group& group = groups[std::string(thread.wait_for) + " at " + text(thread.wait_at)];
+                ++group.threads;
+                group.first = group.first == nullptr ? &thread : group.first;
+            }
+        }
+    }
+    std::string result = std::string(launch_.kernel) + ": deadlock:";
+    for (const auto& [where, group] : groups) {
+        result += " " + std::to_string(group.threads) + " threads wait in " + where +
+                  " (first: " + place(*group.first) + ");";
+    }
+    const std::uint64_t unstarted = num_blocks_ - admitted_ * launch_.cluster;
+    if (unstarted > 0) {
+        result += " " + std::to_string(unstarted) +
+                  " blocks have not started: only a cooperative launch runs all at once;";
+    }
+    result.pop_back();
+    return result;
+}
+
+void Executor::switch_away() {
+    Thread* self = current_;
+    Thread* next = pick();
+    if (next == self) {
+        enter(self);
+        return;
+    }
+    if (FiberPool::overflowed(*self->fiber)) {
+        fail("its stack overflowed", "");
+    }
+    Fiber* to = &host_;
+    if (next != nullptr) {
+        to = next->state == State::kUnstarted ? fibers().take() : next->fiber;
+        current_ = next;
+    }
+    FiberPool::switch_to(self->fiber, to);
+    enter(self);
+}
+
+void Executor::wait(const char* what, SourceLocation at) {
+    current_->state = State::kWaiting;
+    current_->wait_for = what;
+    current_->wait_at = at;
+    switch_away();
+}
+
+void Executor::poll(const char* what, SourceLocation at) {
+    current_->state = State::kPolling;
+    current_->wait_for = what;
+    current_->wait_at = at;
+    polling_.push_back(current_);
+    switch_away();
+}
+
+void Executor::polled(const void* address, std::uint64_t value, SourceLocation at) {
+    Thread* self = current_;
+    if (self->polled == address && self->polled_value == value) {
+        poll("a loop that polls", at);
+        return;
+    }
+    self->polled = address;
+    self->polled_value = value;
+}
+
+void Executor::progress() {
+    ++progress_;
+    for (Thread* thread : polling_) {
+        schedule_.add_ready(thread);
+    }
+    polling_.clear();
+}
+
+void Executor::fail(const std::string& what, const std::string& where) {
+    failed_ = true;
+    error_ = std::string(launch_.kernel) + ": " + (current_ != nullptr ? place(*current_) : "") +
+             (where.empty() ? "" : " at " + where) + ": " + what;
+    FiberPool::switch_to(current_->fiber, &host_);
+    __builtin_unreachable();
+}
+
+std::string Executor::place(const Thread& thread) {
+    return "block " + text(thread.block->position) + " thread " + text(thread.position);
+}
+
+unsigned Executor::barrier(unsigned id, unsigned count, bool wait_for_all, unsigned value,
+                           SourceLocation at) {
+    Block* block = current_->block;
+    const unsigned expected = count == 0 ? block_threads_ : count;
+    if (id >= kNumBarriers || expected > block_threads_) {
+        fail("barrier " + std::to_string(id) + " of " + std::to_string(expected) +
+                 " threads does not exist",
+             text(at));
+    }
+    NamedBarrier& named = block->barriers[id];
+    if (expected == block_threads_ && block->exited > 0) {
+        fail("divergent barrier: " + std::to_string(block->exited) +
+                 " threads of the block have returned before this barrier",
+             text(at));
+    }
+    if (named.arrived > 0 && named.expected != expected) {
+        fail("barrier " + std::to_string(id) + " is in use for " + std::to_string(named.expected) +
+                 " threads, not " + std::to_string(expected),
+             text(at));
+    }
+    bool& has_line = wait_for_all ? named.has_sync_line : named.has_arrive_line;
+    SourceLocation& line = wait_for_all ? named.sync_at : named.arrive_at;
+    if (has_line && !same_line(line, at)) {
+        fail("divergent barrier: others of this generation have arrived at " + text(line),
+             text(at));
+    }
+    has_line = true;
+    line = at;
+    named.expected = expected;
+    named.sum += value;
+    named.arrivals.push_back(current_);
+    ++named.arrived;
+    Thread* self = current_;
+    if (named.arrived == expected) {
+        release_barrier(named);
+        return self->barrier_result;
+    }
+    if (!wait_for_all) {
+        return 0;
+    }
+    named.waiting.push_back(self);
+    wait("a barrier", at);
+    return self->barrier_result;
+}
+
+void Executor::release_barrier(NamedBarrier& named) {
+    current_->barrier_result = named.sum;
+    for (Thread* thread : named.waiting) {
+        thread->barrier_result = named.sum;
+        schedule_.add_ready(thread);
+    }
+    named.waiting.clear();
+    named.arrivals.clear();
+    named.arrived = 0;
+    named.sum = 0;
+    named.has_sync_line = named.has_arrive_line = false;
+    ++progress_;
+}
+
+void Executor::warp_collective(const WarpOperation& operation, unsigned mask, void* payload,
+                               SourceLocation at) {
+    Thread* self = current_;
+    Warp& warp = *self->warp;
+    const unsigned bit = 1U << self->lane;
+    const unsigned needed = mask & warp.present;
+    if ((mask & bit) == 0) {
+        fail(std::string(operation.name) + ": the lane is not in its own mask", text(at));
+    }
+    if ((mask & warp.exited) != 0) {
+        fail(std::string(operation.name) + ": its mask names lanes that have returned", text(at));
+    }
+    Rendezvous* slot = nullptr;
+    for (Rendezvous& pending : warp.pending) {
+        if (pending.operation == nullptr) {
+            slot = slot == nullptr ? &pending : slot;
+            continue;
+        }
+        if ((pending.mask & mask) == 0) {
+            continue;
+        }
+        const bool same = pending.mask == mask &&
+                          std::strcmp(pending.operation->name, operation.name) == 0 &&
+                          (!operation.same_line || same_line(pending.at, at));
+        if (!same) {
+            fail(std::string("divergent warp: ") + operation.name + " here, while other lanes of " +
+                     "its mask are in " + pending.operation->name + " at " + text(pending.at),
+                 text(at));
+        }
+        slot = &pending;
+        break;
+    }
+    if (slot == nullptr) {
+        warp.pending.emplace_back();
+        slot = &warp.pending.back();
+    }
+    if (slot->operation == nullptr) {
+        *slot = Rendezvous{
+            .operation = &operation, .mask = mask, .arrived = 0, .at = at, .payloads = {}};
+    }
+    slot->arrived |= bit;
+    slot->payloads[self->lane] = payload;
+    if (slot->arrived != needed) {
+        wait(operation.name, at);
+        return;
+    }
+    operation.body(slot->payloads.data(), needed);
+    slot->operation = nullptr;
+    ++progress_;
+    for (unsigned others = needed & ~bit; others != 0; others &= others - 1) {
+        schedule_.add_ready(warp.first + std::countr_zero(others));
+    }
+}
+
+void Executor::make_window(Block* block) {
+    if (block->window != nullptr) {
+        return;
+    }
+    if (idle_windows().empty()) {
+        constexpr std::size_t kArrays = 256;  // red zones between static arrays
+        idle_windows().push_back(
+            allocate_window(kMaxSharedBytes + kMaxStaticBytes + kArrays * kRedZoneBytes));
+    }
+    block->window = idle_windows().back();
+    idle_windows().pop_back();
+    block->window->owner = block->slot;
+}
+
+void* Executor::static_shared(const void* key, std::size_t bytes, std::size_t align,
+                              const char* name) {
+    Block* block = current_->block;
+    std::size_t i = 0;
+    while (i < statics_.size() && statics_[i].key != key) {
+        ++i;
+    }
+    if (i == statics_.size()) {
+        const std::size_t end = statics_.empty() ? (launch_.shared_bytes + 127) / 128 * 128
+                                                 : statics_.back().offset + statics_.back().bytes;
+        const std::size_t step = std::max<std::size_t>(align, 128);
+        statics_.push_back({key, (end + kRedZoneBytes + step - 1) / step * step, bytes, name});
+        static_bytes_ += bytes;
+        if (static_bytes_ > kMaxStaticBytes ||
+            static_bytes_ + launch_.shared_bytes > kMaxSharedBytes) {
+            fail("shared array '" + std::string(name) + "' brings the block to " +
+                     std::to_string(static_bytes_) + " static bytes",
+                 "");
+        }
+    }
+    make_window(block);
+    auto* data = reinterpret_cast<std::byte*>(block->window->begin + statics_[i].offset);
+    if (block->static_ready.size() <= i) {
+        block->static_ready.resize(i + 1);
+    }
+    if (block->static_ready[i] == 0) {
+        block->static_ready[i] = 1;
+        set_valid(block->window->begin + statics_[i].offset, bytes, true);
+        std::memset(data, 0xFF, bytes);
+    }
+    return data;
+}
+
+void* Executor::dynamic_shared() {
+    if (launch_.shared_bytes == 0) {
+        fail("uses dynamic shared memory; the launch gives it none", "");
+    }
+    return reinterpret_cast<void*>(current_->block->window->begin);
+}
+
+Report launch(const cuda::Launch& launch, const Options& options) {
+    validate(launch);
+    static std::mutex one_at_a_time;
+    const std::lock_guard lock(one_at_a_time);
+    record_launch(launch);
+    Executor executor(launch, options);
+    return executor.run();
+}
+
+void fail(const char* what, SourceLocation at) { running_executor->fail(what, text(at)); }
+unsigned barrier(unsigned id, unsigned count, bool wait, unsigned value, SourceLocation at) {
+    return running_executor->barrier(id, count, wait, value, at);
+}
+void warp_collective(const WarpOperation& operation, unsigned mask, void* payload,
+                     SourceLocation at) {
+    running_executor->warp_collective(operation, mask, payload, at);
+}
+unsigned lane_id() { return running_executor->current()->lane; }
+void* static_shared(const void* key, std::size_t bytes, std::size_t align, const char* name) {
+    return running_executor->static_shared(key, bytes, align, name);
+}
+void* dynamic_shared() { return running_executor->dynamic_shared(); }
+void pause(SourceLocation at) { running_executor->poll("a pause", at); }
+std::uint64_t clock_ns() { return running_executor->clock_ns(); }
+
+std::string Report::text() const {
+    std::string result = std::to_string(races) + " races, " + std::to_string(uninitialised) +
+                         " reads of memory nobody wrote";
+    for (const std::string& message : messages) {
+        result += "\n  " + message;
+    }
+    return result;
+}
+
+}  // namespace carousel::simt

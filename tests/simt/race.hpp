@@ -1,0 +1,7 @@
+#pragma once
+
+namespace carousel::simt {
+
+struct RaceShadow {};
+
+}  // namespace carousel::simt

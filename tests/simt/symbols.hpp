@@ -1,0 +1,11 @@
+#pragma once
+
+#include <string>
+
+namespace carousel::simt {
+
+/// "file.cu:123" of a return address in this program, by binutils' addr2line; without it, or without
+/// debug information, the address.
+std::string source_line(const void* return_address);
+
+}  // namespace carousel::simt
