@@ -1,69 +1,77 @@
 #include "src/backend/cuda/device_query.hpp"
 
 #if CAROUSEL_HAS_CUDA
-#include <cuda_runtime_api.h>
+#include "src/backend/cuda/runtime/cuda_probe.hpp"
 #endif
 
 namespace carousel {
 
-#if CAROUSEL_HAS_CUDA
-
 namespace {
 
-std::string version_text(int version) {
-    return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
+// Numbers of cudaError_t; cuda_probe.cpp asserts them.
+constexpr int kInsufficientDriver = 35;
+constexpr int kNoDevice = 100;
 
-// "No driver" and "driver older than the runtime" are both cudaErrorInsufficientDriver (35); the
-// driver's version, 0 when there is none, tells them apart.
-std::string insufficient_driver_reason() {
-    int driver = 0;
-    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
-        return "no NVIDIA driver is loaded on this machine, and this release runs no plan on a GPU "
-               "yet; use the CPU";
-    }
-    return "the NVIDIA driver supports CUDA " + version_text(driver) +
-           ", but Carousel was built with CUDA " + version_text(CUDART_VERSION) +
-           "; update the driver, or rebuild with an older CUDA toolkit";
+#if CAROUSEL_HAS_CUDA
+const CudaAnswer& answer() {
+    static const CudaAnswer asked = cuda::probe_devices();
+    return asked;
 }
+std::string use_reason(int index) { return cuda::probe_use(index); }
+#else
+CudaAnswer answer() { return {}; }
+std::string use_reason(int) { return ""; }
+#endif
 
 }  // namespace
 
-CudaStatus cuda_status() {
+CudaStatus status_of(const CudaAnswer& answer) {
     CudaStatus status;
-    status.compiled = true;
-    int count = 0;
-    const cudaError_t error = cudaGetDeviceCount(&count);
-    if (error == cudaErrorInsufficientDriver) {
-        status.reason = insufficient_driver_reason();
-    } else if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0)) {
+    status.compiled = answer.compiled;
+    if (!answer.compiled) {
+        status.reason =
+            "this build has no CUDA part; use the CPU, or configure with CAROUSEL_CUDA=ON";
+        return status;
+    }
+    // "No driver" and "driver older than the runtime" are the same error; the driver's version, 0
+    // when there is none, tells them apart.
+    if (answer.error == kInsufficientDriver) {
+        status.reason = cuda::driver_reason(answer.driver_version, answer.runtime_version);
+        if (status.reason.empty()) {
+            status.reason = "the NVIDIA driver is too old for this build's CUDA runtime; update it";
+        }
+    } else if (answer.error == kNoDevice || (answer.error == 0 && answer.devices.empty())) {
         status.reason =
             "the NVIDIA driver shows no GPU to this process; check nvidia-smi and "
             "CUDA_VISIBLE_DEVICES";
-    } else if (error != cudaSuccess) {
-        status.reason = std::string("the CUDA runtime failed to list its devices: ") +
-                        cudaGetErrorString(error) + " (" + cudaGetErrorName(error) + ")";
+    } else if (answer.error != 0) {
+        status.reason = "the CUDA runtime failed to list its devices: " + answer.error_text;
     } else {
-        status.device_count = count;
-        status.reason =
-            "this release compiles the cells for CUDA but does not run plans there yet; "
-            "use the CPU";
+        status.device_count = static_cast<int>(answer.devices.size());
+        status.devices = answer.devices;
+        for (const cuda::DeviceCaps& caps : answer.devices) {
+            const std::string reason = cuda::unusable_reason(caps);
+            if (reason.empty()) {
+                status.reason.clear();
+                break;
+            }
+            if (status.reason.empty()) status.reason = reason;
+        }
     }
-    // A failed query leaves its code as the runtime's last error; the caller's next check must not
-    // find it.
-    cudaGetLastError();
     return status;
 }
 
-#else
+CudaStatus cuda_status() { return status_of(answer()); }
 
-CudaStatus cuda_status() {
-    CudaStatus status;
-    status.reason =
-        "this build has no CUDA part, and this release runs no plan on a GPU yet; use the CPU";
-    return status;
+std::string cuda_unusable_reason(int index) {
+    const CudaStatus status = cuda_status();
+    if (status.device_count == 0) return status.reason;
+    if (index < 0 || index >= status.device_count) {
+        return "there are " + std::to_string(status.device_count) + " CUDA devices, counted from 0";
+    }
+    const std::string reason =
+        cuda::unusable_reason(status.devices[static_cast<std::size_t>(index)]);
+    return reason.empty() ? use_reason(index) : reason;
 }
-
-#endif
 
 }  // namespace carousel
