@@ -25,6 +25,16 @@ find_package(Eigen3 QUIET NO_MODULE)
 carousel_need("TARGET;Eigen3::Eigen" libeigen3-dev "Eigen 3")
 find_package(nlohmann_json QUIET)
 carousel_need("TARGET;nlohmann_json::nlohmann_json" nlohmann-json3-dev "JSON for Modern C++")
+if(CAROUSEL_CUDA_ENABLED)
+    # Types only: the library itself is opened at run time (src/backend/cuda/runtime/cublaslt.cpp).
+    find_path(CAROUSEL_CUBLASLT_INCLUDE_DIR cublasLt.h
+              HINTS ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+    mark_as_advanced(CAROUSEL_CUBLASLT_INCLUDE_DIR)
+    string(REGEX REPLACE "^([0-9]+)\\.([0-9]+).*" "libcublas-dev-\\1-\\2" cublas_package
+                         "${CMAKE_CUDA_COMPILER_VERSION}")
+    carousel_need(CAROUSEL_CUBLASLT_INCLUDE_DIR ${cublas_package}
+                  "cuBLAS's headers, or configure with -DCAROUSEL_CUDA=OFF")
+endif()
 if(CAROUSEL_BUILD_TOOL)
     find_package(CLI11 QUIET)
     carousel_need("TARGET;CLI11::CLI11" libcli11-dev "CLI11")

@@ -21,9 +21,15 @@ if(CAROUSEL_X86_64)
 endif()
 if(CAROUSEL_CUDA_ENABLED)
     target_compile_definitions(carousel_objects PRIVATE CAROUSEL_HAS_CUDA=1)
-    # device_query.cpp is host code that calls the CUDA runtime.
+    # src/backend/cuda/runtime is host code that calls the CUDA runtime and cuBLASLt; the latter is
+    # opened when a CUDA device is first used, and never linked.
     target_include_directories(carousel_objects SYSTEM
                                PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+    # Which devices the kernels run on is asked of this list.
+    string(REPLACE ";" "," cuda_architectures "${CMAKE_CUDA_ARCHITECTURES}")
+    set_property(SOURCE "${PROJECT_SOURCE_DIR}/src/backend/cuda/device_caps.cpp"
+                 APPEND PROPERTY COMPILE_DEFINITIONS
+                                 "CAROUSEL_CUDA_ARCHITECTURES=\"${cuda_architectures}\"")
 endif()
 
 add_library(carousel_static STATIC $<TARGET_OBJECTS:carousel_objects>)

@@ -36,6 +36,10 @@ struct GemmArgs {
     std::size_t workspace_bytes = 0;
 };
 
+/// Graphs above this are not made: instantiation grows with the nodes, and what is gained over plain
+/// launches does not.
+inline constexpr std::int64_t kMaxGraphNodes = 20'000;
+
 /// A queue of work on the device: a `cudaStream_t`.
 struct Queue {
     void* native = nullptr;
@@ -57,10 +61,14 @@ public:
     virtual const KernelTable& kernels() const noexcept = 0;
 
     // --- memory. Blocks are at least 256-byte aligned.
-    /// Errors: OutOfMemory: bytes asked, for what, bytes free.
+    /// Usable on any queue on return. May wait for work that still uses released memory; not for a
+    /// step. Errors: OutOfMemory: bytes asked, for what, bytes free.
     virtual void* allocate(std::size_t bytes, const char* what) = 0;
+    /// The memory is used again only after all that was enqueued before on queues of this DeviceApi;
+    /// work on a caller's own stream must be done, or be awaited by one of them.
     virtual void release(void* memory) noexcept = 0;
-    /// Waits: host memory can be reused, device memory read, on return.
+    /// Waits: host memory can be reused, device memory read, on return. In order with what was
+    /// enqueued on default_queue().
     virtual void copy_to_device(void* to, const void* from, std::size_t bytes) = 0;
     virtual void copy_to_host(void* to, const void* from, std::size_t bytes) = 0;
     /// Page-locked host memory, for copies that only enqueue.
@@ -98,7 +106,9 @@ public:
     /// Everything enqueued on `queue`, and on queues forked from it by events, until end_capture is
     /// recorded instead of run.
     virtual void begin_capture(Queue queue) = 0;
-    /// Ends a capture; null if it failed or `keep` is false (error paths), else an executable graph.
+    /// Ends a capture, on every path; from the thread that began it. Null if `keep` is false (error
+    /// paths) or the capture failed, unless the failure is thrown; else a graph, which can be
+    /// launched if it has at most kMaxGraphNodes.
     virtual void* end_capture(Queue queue, bool keep) = 0;
     virtual void launch_graph(Queue queue, void* graph) = 0;
     virtual void release_graph(void* graph) noexcept = 0;
@@ -112,6 +122,9 @@ public:
 /// The CUDA device `index` of this process, made at first use and kept. Errors: Unsupported with the
 /// reason that device_usable gives.
 std::shared_ptr<DeviceApi> device_api(int index);
+
+/// The device of that index if device_api or install_device_api made one before, else null.
+std::shared_ptr<DeviceApi> find_device_api(int index);
 
 /// Makes `api` the device of that index, for tests; null takes it away again. Plans, buffers and
 /// modules made meanwhile hold on to it.

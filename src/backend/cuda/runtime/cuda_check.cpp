@@ -1,0 +1,119 @@
+#include "src/backend/cuda/runtime/cuda_check.hpp"
+
+#include "carousel/device.hpp"
+#include "carousel/error.hpp"
+
+namespace carousel::cuda {
+
+namespace {
+
+std::atomic<bool> exiting = false;
+
+// Destroyed at exit or dlclose. The flag itself has no destructor and can be read after.
+struct ExitNotice {
+    ~ExitNotice() { exiting.store(true, std::memory_order_release); }
+};
+
+}  // namespace
+
+void watch_exit() { static const ExitNotice notice; }
+
+bool process_exiting() noexcept { return exiting.load(std::memory_order_acquire); }
+
+std::string error_text(cudaError_t error) {
+    return std::string(cudaGetErrorString(error)) + " (" + cudaGetErrorName(error) + ")";
+}
+
+bool is_sticky(cudaError_t error) noexcept {
+    switch (error) {
+        case cudaErrorCudartUnloading:
+        case cudaErrorECCUncorrectable:
+        case cudaErrorNvlinkUncorrectable:
+        case cudaErrorIllegalAddress:
+        case cudaErrorLaunchTimeout:
+        case cudaErrorContextIsDestroyed:
+        case cudaErrorAssert:
+        case cudaErrorHardwareStackError:
+        case cudaErrorIllegalInstruction:
+        case cudaErrorMisalignedAddress:
+        case cudaErrorInvalidAddressSpace:
+        case cudaErrorInvalidPc:
+        case cudaErrorLaunchFailure:
+        case cudaErrorExternalDevice:
+        case cudaErrorUnknown:
+#if CUDART_VERSION >= 13000
+        case cudaErrorTensorMemoryLeak:
+        case cudaErrorContained:
+#endif
+            return true;
+        default:
+            return false;
+    }
+}
+
+std::string DeviceHealth::device_name() const { return Device::cuda(index_).name(); }
+
+void DeviceHealth::require() const {
+    if (!lost()) return;
+    const std::lock_guard lock(mutex_);
+    throw Error(ErrorCode::kDeviceLost, device_name() + " was lost: " + first_ +
+                                            "; nothing can run on it until the process restarts");
+}
+
+void DeviceHealth::remember(cudaError_t error, const char* call, const char* step) {
+    const std::lock_guard lock(mutex_);
+    if (first_.empty()) {
+        first_ = error_text(error) + " was first seen at " + call;
+        if (step != nullptr) first_ += std::string(" of ") + step;
+    }
+    lost_.store(true, std::memory_order_release);
+}
+
+void DeviceHealth::check(cudaError_t error, const char* call, const char* step) {
+    if (error == cudaSuccess) return;
+    cudaGetLastError();
+    if (is_sticky(error)) {
+        remember(error, call, step);
+        require();
+    }
+    std::string sentence = std::string(call) + " failed on " + device_name();
+    if (step != nullptr) sentence += std::string(" for ") + step;
+    throw Error(ErrorCode::kCuda, sentence + ": " + error_text(error));
+}
+
+void DeviceHealth::note(cudaError_t error, const char* call) noexcept {
+    if (error == cudaSuccess) return;
+    cudaGetLastError();
+    if (!is_sticky(error)) return;
+    try {
+        remember(error, call, nullptr);
+    } catch (...) {
+        lost_.store(true, std::memory_order_release);
+    }
+}
+
+DeviceScope::DeviceScope(int index) noexcept {
+    int current = -1;
+    error_ = cudaGetDevice(&current);
+    if (error_ != cudaSuccess || current == index) return;
+    error_ = cudaSetDevice(index);
+    if (error_ == cudaSuccess) previous_ = current;
+}
+
+DeviceScope::~DeviceScope() {
+    if (previous_ >= 0 && cudaSetDevice(previous_) != cudaSuccess) cudaGetLastError();
+}
+
+RelaxedCapture::RelaxedCapture() noexcept {
+    exchanged_ = cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess;
+    if (!exchanged_) cudaGetLastError();
+}
+
+// The first exchange left the thread's own mode in mode_; the second puts it back.
+RelaxedCapture::~RelaxedCapture() {
+    if (exchanged_ && cudaThreadExchangeStreamCaptureMode(&mode_) != cudaSuccess) {
+        cudaGetLastError();
+    }
+}
+
+}  // namespace carousel::cuda
