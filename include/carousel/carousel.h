@@ -346,6 +346,19 @@ CAROUSEL_API void* carousel_buffer_data(const carousel_buffer* buffer);
 CAROUSEL_API size_t carousel_buffer_bytes(const carousel_buffer* buffer);
 CAROUSEL_API void carousel_buffer_destroy(carousel_buffer* buffer); /* NULL is allowed */
 
+/* Copies between host memory and memory of `device`; done on return. On the CPU a plain copy.
+ * Errors   InvalidArgument: a null pointer with bytes > 0; Unsupported: the device cannot be used;
+ *          Cuda; DeviceLost. */
+CAROUSEL_API carousel_status carousel_copy_to_device(void* to, const void* from, size_t bytes,
+                                                     carousel_device device);
+CAROUSEL_API carousel_status carousel_copy_to_host(void* to, const void* from, size_t bytes,
+                                                   carousel_device device);
+
+/* Waits for the library's own stream of `device`; nothing to wait for on the CPU.
+ * Errors   InvalidArgument: a length, token id or target in device memory was out of range since the
+ *          last call; Unsupported; DeviceLost. */
+CAROUSEL_API carousel_status carousel_synchronize(carousel_device device);
+
 /* ---- weights --------------------------------------------------------------------------------- */
 
 /* Checks every rule of a spec.

@@ -32,6 +32,14 @@ struct CAROUSEL_API Device {
 /// True if a plan for `device` can run in this process; else `*why` (if given) gets a sentence.
 CAROUSEL_API bool device_usable(const Device& device, std::string* why = nullptr);
 
+/// Waits for all that was enqueued on the library's own stream of `device`, then asks what the kernels
+/// met in data that only they can see. CPU calls have done their work when they return.
+///
+/// Errors   InvalidArgument: a length outside [0, T], a token id or a target outside the vocabulary was
+///          in device memory since the last call; the kernels clamped or ignored it, and the report is
+///          cleared. Unsupported: the device cannot be used. DeviceLost.
+CAROUSEL_API void synchronize(const Device& device);
+
 /// A fixed team of CPU threads. The calling thread is member 0; the others spin briefly for work,
 /// then yield, then sleep. Plans and modules that share one pool take turns on it; different pools
 /// run concurrently.

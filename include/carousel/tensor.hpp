@@ -4,12 +4,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <string>
 
 #include "carousel/device.hpp"
 #include "carousel/export.hpp"
 
 namespace carousel {
+
+namespace cuda {
+class DeviceApi;
+}
 
 /// Element type of a tensor, and (the first five) the arithmetic of a plan. kTf32 is stored as f32
 /// and names the TensorFloat-32 arithmetic; it is never chosen silently.
@@ -83,11 +88,16 @@ using TensorView = BasicTensorView<void>;
 using ConstTensorView = BasicTensorView<const void>;
 
 /// Owner of a block of device memory; move-only. CPU blocks are 64-byte aligned, and backed by huge
-/// pages when large. Content is uninitialised unless said.
+/// pages when large; CUDA blocks are 256-byte aligned, come from a pool of the library's own, and
+/// keep the device alive. Content is uninitialised unless said.
+///
+/// Destroying a CUDA buffer does not wait: its memory is used again after the work that the library
+/// has enqueued on streams of its own. Work on a stream of the caller's must be done by then.
 class CAROUSEL_API Buffer {
 public:
     Buffer() = default;
-    /// Errors: OutOfMemory, with the number of bytes and `what` it was for.
+    /// Errors: OutOfMemory, with the number of bytes and `what` it was for; Unsupported: the device
+    /// cannot be used, with the reason that device_usable gives.
     Buffer(std::size_t bytes, Device device = {}, const char* what = "buffer");
     ~Buffer();
     Buffer(Buffer&& other) noexcept;
@@ -100,13 +110,25 @@ public:
     }
     std::size_t bytes() const noexcept { return bytes_; }
     Device device() const noexcept { return device_; }
-    void zero();  ///< fills with zero bytes
+    /// Fills with zero bytes; done on return, after what the library's own stream was given before.
+    void zero();
 
 private:
     void* data_ = nullptr;
     std::size_t bytes_ = 0;
     std::size_t mapped_bytes_ = 0;
     Device device_{};
+    std::shared_ptr<cuda::DeviceApi> api_;  ///< of CUDA blocks
 };
+
+/// Copies `bytes` between ordinary host memory and memory of `device`, so that a program fills and
+/// reads tensors without CUDA's headers. On the CPU a plain copy.
+///
+/// Stream   on the library's own stream of the device, after what it was given before; done on return.
+/// Errors   Unsupported: the device cannot be used; Cuda; DeviceLost. InvalidArgument: that stream is
+///          being recorded into a graph.
+CAROUSEL_API void copy_to_device(void* to, const void* from, std::size_t bytes,
+                                 const Device& device);
+CAROUSEL_API void copy_to_host(void* to, const void* from, std::size_t bytes, const Device& device);
 
 }  // namespace carousel

@@ -70,6 +70,30 @@ size_t carousel_buffer_bytes(const carousel_buffer* buffer) {
 
 void carousel_buffer_destroy(carousel_buffer* buffer) { delete buffer; }
 
+carousel_status carousel_copy_to_device(void* to, const void* from, size_t bytes,
+                                        carousel_device device) {
+    return guarded([&] {
+        if (bytes == 0) return;
+        need(to, "to");
+        need(from, "from");
+        copy_to_device(to, from, bytes, device_of(device));
+    });
+}
+
+carousel_status carousel_copy_to_host(void* to, const void* from, size_t bytes,
+                                      carousel_device device) {
+    return guarded([&] {
+        if (bytes == 0) return;
+        need(to, "to");
+        need(from, "from");
+        copy_to_host(to, from, bytes, device_of(device));
+    });
+}
+
+carousel_status carousel_synchronize(carousel_device device) {
+    return guarded([&] { synchronize(device_of(device)); });
+}
+
 carousel_status carousel_rnn_spec_validate(const carousel_rnn_spec* spec) {
     return guarded([&] { validate(spec_of(spec)); });
 }

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "carousel/error.hpp"
+#include "src/backend/cuda/device_api.hpp"
 #include "src/backend/cuda/device_query.hpp"
 
 namespace carousel {
@@ -37,14 +38,34 @@ bool device_usable(const Device& device, std::string* why) {
         if (why != nullptr) *why = "there is one CPU device, index 0";
         return false;
     }
-    const CudaStatus status = cuda_status();
-    std::string reason = status.reason;
-    if (reason.empty() && device.index >= status.device_count) {
-        reason =
-            "there are " + std::to_string(status.device_count) + " CUDA devices, counted from 0";
-    }
+    // A device in use stays usable, however little memory its users have left.
+    if (cuda::find_device_api(device.index) != nullptr) return true;
+    const std::string reason = cuda_unusable_reason(device.index);
     if (why != nullptr) *why = reason;
     return reason.empty();
+}
+
+void synchronize(const Device& device) {
+    if (device.type == DeviceType::kCpu) return;
+    const auto api = cuda::device_api(device.index);
+    const cuda::Queue queue = api->default_queue();
+    api->synchronize(queue);
+    std::uint32_t status = 0;
+    api->copy_to_host(&status, api->status_word(), sizeof(status));
+    if (status == 0) return;
+    api->zero(queue, api->status_word(), sizeof(status));
+    api->synchronize(queue);
+    std::string found;
+    const auto add = [&](cuda::StatusBit bit, const char* what) {
+        if ((status & bit) != 0) found += (found.empty() ? "" : ", ") + std::string(what);
+    };
+    add(cuda::kStatusLength, "a length outside [0, seq_len], which was clamped");
+    add(cuda::kStatusToken, "a token id outside the vocabulary, which read nothing");
+    add(cuda::kStatusTarget,
+        "a target that is neither -1 nor in the vocabulary, which was left out of the loss");
+    throw Error(ErrorCode::kInvalidArgument,
+                "kernels on " + device.name() + " met " + found +
+                    "; check the data of the calls since the last synchronize");
 }
 
 }  // namespace carousel

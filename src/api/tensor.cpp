@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "carousel/error.hpp"
+#include "src/backend/cuda/device_api.hpp"
 
 namespace carousel {
 
@@ -66,11 +67,10 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 Buffer::Buffer(std::size_t bytes, Device device, const char* what)
     : bytes_(bytes), device_(device) {
-    if (device.type != DeviceType::kCpu) {
-        std::string why;
-        device_usable(device, &why);
-        throw Error(ErrorCode::kUnsupported,
-                    std::string("cannot allocate ") + what + " on " + device.name() + ": " + why);
+    if (device.type == DeviceType::kCuda) {
+        api_ = cuda::device_api(device.index);
+        if (bytes > 0) data_ = api_->allocate(bytes, what);
+        return;
     }
     if (bytes == 0) return;
     const auto fail = [&]() {
@@ -103,7 +103,9 @@ Buffer::Buffer(std::size_t bytes, Device device, const char* what)
 }
 
 Buffer::~Buffer() {
-    if (mapped_bytes_ > 0) {
+    if (api_ != nullptr) {
+        api_->release(data_);
+    } else if (mapped_bytes_ > 0) {
         munmap(data_, mapped_bytes_);
     } else {
         std::free(data_);
@@ -114,18 +116,43 @@ Buffer::Buffer(Buffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       bytes_(std::exchange(other.bytes_, 0)),
       mapped_bytes_(std::exchange(other.mapped_bytes_, 0)),
-      device_(other.device_) {}
+      device_(other.device_),
+      api_(std::move(other.api_)) {}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     std::swap(mapped_bytes_, other.mapped_bytes_);
     std::swap(device_, other.device_);
+    std::swap(api_, other.api_);
     return *this;
 }
 
 void Buffer::zero() {
-    if (bytes_ > 0) std::memset(data_, 0, bytes_);
+    if (bytes_ == 0) return;
+    if (api_ == nullptr) {
+        std::memset(data_, 0, bytes_);
+        return;
+    }
+    const cuda::Queue queue = api_->default_queue();
+    api_->zero(queue, data_, bytes_);
+    api_->synchronize(queue);
+}
+
+void copy_to_device(void* to, const void* from, std::size_t bytes, const Device& device) {
+    if (device.type == DeviceType::kCuda) {
+        cuda::device_api(device.index)->copy_to_device(to, from, bytes);
+    } else if (bytes > 0) {
+        std::memcpy(to, from, bytes);
+    }
+}
+
+void copy_to_host(void* to, const void* from, std::size_t bytes, const Device& device) {
+    if (device.type == DeviceType::kCuda) {
+        cuda::device_api(device.index)->copy_to_host(to, from, bytes);
+    } else if (bytes > 0) {
+        std::memcpy(to, from, bytes);
+    }
 }
 
 }  // namespace carousel
