@@ -16,10 +16,9 @@ inline constexpr int kMaxBlockRows = 16;
 /// and far below the limit of a grid's second dimension.
 inline constexpr std::int64_t kMaxGridRows = 4096;
 
-/// Threads of the largest block at `vector` units per thread.
-constexpr int max_step_threads(int vector) noexcept {
-    return kStepUnits / vector * kMaxBlockRows;
-}
+/// Threads of the largest block at `kUnits` units per thread.
+template <int kUnits>
+inline constexpr int kMaxStepThreads = kStepUnits / kUnits* kMaxBlockRows;
 
 /// A grid of `units` columns by thread rows; rows beyond the grid's are reached by strides, so the
 /// blocks' share of rows, and with it the order of every sum, depends on sizes alone.
