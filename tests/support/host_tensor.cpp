@@ -1,12 +1,97 @@
 #include "tests/support/host_tensor.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 
 namespace carousel::test {
 
+namespace {
+
+/// Mantissa bits without the leading one, smallest normal exponent, and the exponent's bias.
+struct Float16Format {
+    int mantissa, min_exponent, bias;
+};
+Float16Format format_of(DType dtype) {
+    return dtype == DType::kBf16 ? Float16Format{7, -126, 127} : Float16Format{10, -14, 15};
+}
+
+/// To a multiple of the spacing of floats near `value`; infinities and NaN stay.
+double round_mantissa(double value, int mantissa, int min_exponent) {
+    if (value == 0.0 || !std::isfinite(value)) return value;
+    const int exponent = std::max(std::ilogb(value), min_exponent);
+    const double spacing = std::ldexp(1.0, exponent - mantissa);
+    return std::nearbyint(value / spacing) * spacing;
+}
+
+std::uint16_t to_bits16(DType dtype, double value) {
+    const Float16Format format = format_of(dtype);
+    const unsigned exponent_ones = dtype == DType::kBf16 ? 0xFFU : 0x1FU;
+    const unsigned sign = std::signbit(value) ? 0x8000U : 0U;
+    const unsigned infinity = exponent_ones << format.mantissa;
+    if (std::isnan(value))
+        return static_cast<std::uint16_t>(infinity | 1U << (format.mantissa - 1));
+    const double rounded = std::fabs(round_to(dtype, value));
+    if (std::isinf(rounded)) return static_cast<std::uint16_t>(sign | infinity);
+    if (rounded == 0.0) return static_cast<std::uint16_t>(sign);
+    const int exponent = std::ilogb(rounded);
+    unsigned bits = 0;
+    if (exponent < format.min_exponent) {
+        bits = static_cast<unsigned>(std::ldexp(rounded, format.mantissa - format.min_exponent));
+    } else {
+        const double fraction = std::ldexp(rounded, format.mantissa - exponent);
+        bits = static_cast<unsigned>(exponent + format.bias) << format.mantissa;
+        bits |= static_cast<unsigned>(fraction) & ((1U << format.mantissa) - 1U);
+    }
+    return static_cast<std::uint16_t>(sign | bits);
+}
+
+double from_bits16(DType dtype, std::uint16_t bits) {
+    const Float16Format format = format_of(dtype);
+    const unsigned exponent_ones = dtype == DType::kBf16 ? 0xFFU : 0x1FU;
+    const unsigned fraction = bits & ((1U << format.mantissa) - 1U);
+    const unsigned exponent = (bits & 0x7FFFU) >> format.mantissa;
+    double value = 0.0;
+    if (exponent == exponent_ones) {
+        value = fraction == 0 ? std::numeric_limits<double>::infinity()
+                              : std::numeric_limits<double>::quiet_NaN();
+    } else if (exponent == 0) {
+        value = std::ldexp(static_cast<double>(fraction), format.min_exponent - format.mantissa);
+    } else {
+        value = std::ldexp(static_cast<double>(fraction | 1U << format.mantissa),
+                           static_cast<int>(exponent) - format.bias - format.mantissa);
+    }
+    return (bits & 0x8000U) != 0 ? -value : value;
+}
+
+}  // namespace
+
+double round_to(DType dtype, double value) {
+    switch (dtype) {
+        case DType::kF32:
+            return static_cast<double>(static_cast<float>(value));
+        case DType::kTf32:
+            return round_mantissa(static_cast<double>(static_cast<float>(value)), 10, -126);
+        case DType::kBf16:
+        case DType::kF16: {
+            const Float16Format format = format_of(dtype);
+            const double rounded = round_mantissa(value, format.mantissa, format.min_exponent);
+            const double beyond = std::ldexp(1.0, format.bias + 1);
+            return std::isnan(rounded) || std::fabs(rounded) < beyond
+                       ? rounded
+                       : std::copysign(std::numeric_limits<double>::infinity(), rounded);
+        }
+        default:
+            return value;
+    }
+}
+
 HostTensor::HostTensor(DType dtype, std::vector<std::int64_t> shape, bool swap01)
-    : dtype_(dtype), shape_(std::move(shape)), swap01_(swap01) {
+    : dtype_(dtype == DType::kTf32 ? DType::kF32 : dtype),
+      shape_(std::move(shape)),
+      swap01_(swap01) {
     bytes_.resize(static_cast<std::size_t>(numel()) * dtype_bytes(dtype_));
 }
 
@@ -56,8 +141,11 @@ void HostTensor::set_element(std::int64_t index, double value) {
         std::memcpy(at, &integer, sizeof integer);
     } else if (dtype_ == DType::kU8) {
         *at = static_cast<std::byte>(value);
+    } else if (dtype_ == DType::kBf16 || dtype_ == DType::kF16) {
+        const std::uint16_t bits = to_bits16(dtype_, value);
+        std::memcpy(at, &bits, sizeof bits);
     } else {
-        throw std::runtime_error("HostTensor holds f32, f64, i64 and u8 only");
+        throw std::runtime_error("HostTensor does not hold this dtype");
     }
 }
 
@@ -74,7 +162,12 @@ double HostTensor::element(std::int64_t index) const {
         std::memcpy(&value, at, sizeof value);
         return static_cast<double>(value);
     }
-    throw std::runtime_error("HostTensor reads f32 and f64 only");
+    if (dtype_ == DType::kBf16 || dtype_ == DType::kF16) {
+        std::uint16_t bits = 0;
+        std::memcpy(&bits, at, sizeof bits);
+        return from_bits16(dtype_, bits);
+    }
+    throw std::runtime_error("HostTensor reads floating-point values only");
 }
 
 void HostTensor::set(const std::vector<double>& values) {

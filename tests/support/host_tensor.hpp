@@ -8,7 +8,10 @@
 
 namespace carousel::test {
 
-/// A tensor of f32, f64, i64 or u8 values in ordinary memory of exactly its size (so that the
+/// `value` rounded to what a float of `dtype` can hold, to nearest, ties to even.
+double round_to(DType dtype, double value);
+
+/// A tensor of f32 (also for tf32), f64, bf16, f16, i64 or u8 values in ordinary memory of exactly its size (so that the
 /// address sanitizer sees any access beyond it), read and written as doubles in logical order.
 class HostTensor {
 public:
@@ -28,6 +31,7 @@ public:
     void fill(double value);
 
     const std::vector<std::byte>& bytes() const { return bytes_; }
+    std::vector<std::byte>& bytes() { return bytes_; }
     const std::vector<std::int64_t>& shape() const { return shape_; }
 
 private:

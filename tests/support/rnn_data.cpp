@@ -31,9 +31,7 @@ public:
     Draw(std::uint64_t seed, DType dtype) : seed_(seed * 1000003U), dtype_(dtype) {}
     std::vector<double> operator()(std::int64_t count, double scale) {
         std::vector<double> values = random_values(++seed_, count, scale);
-        if (dtype_ == DType::kF32) {
-            for (double& value : values) value = static_cast<double>(static_cast<float>(value));
-        }
+        for (double& value : values) value = round_to(dtype_, value);
         return values;
     }
     std::uint64_t next_seed() { return ++seed_; }

@@ -48,7 +48,10 @@ std::string param_name(const char* kind, std::int64_t state, std::int64_t num_di
     return name;
 }
 
-RnnRun::RnnRun(const ShapeLine& line_, const RnnData& data) : line(line_) {
+RnnRun::RnnRun(const ShapeLine& line_, const RnnData& data, Device device, Algorithm algorithm)
+    : line(line_), device_(device) {
+    options.device = device;
+    options.algorithm = algorithm;
     options.seq_len = line.planned_seq_len;
     options.batch_size = line.planned_batch_size;
     options.num_threads = line.threads;
@@ -56,8 +59,9 @@ RnnRun::RnnRun(const ShapeLine& line_, const RnnData& data) : line(line_) {
     make_weights(data);
     make_args(data);
     replan(options);
+    upload();
     if (line.packed) {
-        packed = std::make_unique<PackedWeights>(PackedWeights::make(line.spec, params));
+        packed = std::make_unique<PackedWeights>(PackedWeights::make(line.spec, params, device));
         forward_args.params = nullptr;
         forward_args.packed = packed.get();
         backward_args.params = nullptr;
@@ -68,6 +72,7 @@ RnnRun::RnnRun(const ShapeLine& line_, const RnnData& data) : line(line_) {
 void RnnRun::make_tensors(const RnnData& data) {
     const RnnSpec& spec = line.spec;
     const DType dt = spec.dtype;
+    const DType sum = dt == DType::kF64 ? DType::kF64 : DType::kF32;  // see carousel/rnn.hpp
     const std::int64_t T = line.seq_len, N = line.batch_size, S = spec.num_states();
     const std::int64_t O = spec.output_size(), H = spec.hidden_size;
     const std::int64_t width = spec.num_directions() * O;
@@ -75,21 +80,21 @@ void RnnRun::make_tensors(const RnnData& data) {
     const bool has_c = cell_has_c(spec.cell);
     x = filled(dt, {T, N, spec.input_size}, data.problem.x, bf);
     hx = filled(dt, {S, N, O}, data.problem.hx);
-    cx = filled(dt, {S, N, H}, data.problem.cx);
+    cx = filled(sum, {S, N, H}, data.problem.cx);
     dy = filled(dt, {T, N, width}, data.dy, bf);
     dhy = filled(dt, {S, N, O}, data.dhy);
-    dcy = filled(dt, {S, N, H}, data.dcy);
+    dcy = filled(sum, {S, N, H}, data.dcy);
     y = output(dt, {T, N, width}, bf);
     hy = output(dt, {S, N, O});
     layer_outputs = output(dt, {spec.num_layers, T, N, width});
     gates = output(dt, {S, T, N, spec.num_gates() * H});
     dx = output(dt, {T, N, spec.input_size}, bf);
     dhx = output(dt, {S, N, O});
-    dh_norms = output(dt, {S, T});
+    dh_norms = output(sum, {S, T});
     if (has_c) {
-        cy = output(dt, {S, N, H});
-        dcx = output(dt, {S, N, H});
-        cell_states = output(dt, {S, T, N, H});
+        cy = output(sum, {S, N, H});
+        dcx = output(sum, {S, N, H});
+        cell_states = output(sum, {S, T, N, H});
     }
     lengths = data.problem.lengths;
     reset = data.problem.reset;
@@ -109,9 +114,15 @@ void RnnRun::make_weights(const RnnData& data) {
         t.b_ih = filled(dt, {rows}, w.b_ih);
         t.b_hh = filled(dt, {rows}, w.b_hh);
         t.w_hr = filled(dt, {spec.proj_size, spec.hidden_size}, w.w_hr);
-        LayerTensors d = t;  // the shapes; then NaN, or 0 where a run adds to them
-        for (HostTensor* g : {&d.w_ih, &d.w_hh, &d.b_ih, &d.b_hh, &d.w_hr}) {
-            g->fill(line.accumulate ? 0.0 : kNan);
+        // The shapes of the weights; then NaN, or 0 where a run adds to them.
+        const DType sum = dt == DType::kF64 ? DType::kF64 : DType::kF32;
+        LayerTensors d;
+        for (HostTensor LayerTensors::*member :
+             {&LayerTensors::w_ih, &LayerTensors::w_hh, &LayerTensors::b_ih, &LayerTensors::b_hh,
+              &LayerTensors::w_hr}) {
+            if (!(t.*member).defined()) continue;
+            d.*member = HostTensor(sum, (t.*member).shape());
+            (d.*member).fill(line.accumulate ? 0.0 : kNan);
         }
         weights.push_back(std::move(t));
         dweights.push_back(std::move(d));
@@ -120,9 +131,9 @@ void RnnRun::make_weights(const RnnData& data) {
         LayerTensors& w = weights[s];
         LayerTensors& d = dweights[s];
         params.layers.push_back(
-            {w.w_ih.view(), w.w_hh.view(), w.b_ih.view(), w.b_hh.view(), w.w_hr.view()});
+            {view(w.w_ih), view(w.w_hh), view(w.b_ih), view(w.b_hh), view(w.w_hr)});
         grads.layers.push_back(
-            {d.w_ih.view(), d.w_hh.view(), d.b_ih.view(), d.b_hh.view(), d.w_hr.view()});
+            {view(d.w_ih), view(d.w_hh), view(d.b_ih), view(d.b_hh), view(d.w_hr)});
     }
 }
 
@@ -130,18 +141,19 @@ void RnnRun::make_args(const RnnData& data) {
     RnnForwardArgs& f = forward_args;
     f.seq_len = line.seq_len;
     f.batch_size = line.batch_size;
-    f.x = x.view();
-    f.hx = hx.view();
-    f.cx = cx.view();
-    f.y = y.view();
-    f.hy = hy.view();
-    f.cy = cy.view();
-    f.mask.lengths = lengths.empty() ? nullptr : lengths.data();
-    f.mask.reset = reset.empty() ? nullptr : reset.data();
+    f.x = view(x);
+    f.hx = view(hx);
+    f.cx = view(cx);
+    f.y = view(y);
+    f.hy = view(hy);
+    f.cy = view(cy);
+    f.mask.lengths = static_cast<const std::int64_t*>(
+        on_device(lengths.data(), lengths.size() * sizeof(std::int64_t)));
+    f.mask.reset = static_cast<const std::uint8_t*>(on_device(reset.data(), reset.size()));
     f.params = &params;
-    f.layer_outputs = layer_outputs.view();
-    f.cell_states = cell_states.view();
-    f.gates = gates.view();
+    f.layer_outputs = view(layer_outputs);
+    f.cell_states = view(cell_states);
+    f.gates = view(gates);
     f.dropout_seed = data.dropout_seed;
     f.dropout_step = data.dropout_step;
 
@@ -154,43 +166,96 @@ void RnnRun::make_args(const RnnData& data) {
     b.y = f.y;
     b.mask = f.mask;
     b.params = &params;
-    b.dy = dy.view();
-    b.dhy = dhy.view();
-    b.dcy = dcy.view();
-    b.dx = dx.view();
-    b.dhx = dhx.view();
-    b.dcx = dcx.view();
+    b.dy = view(dy);
+    b.dhy = view(dhy);
+    b.dcy = view(dcy);
+    b.dx = view(dx);
+    b.dhx = view(dhx);
+    b.dcx = view(dcx);
     b.grads = &grads;
     b.accumulate = line.accumulate;
-    b.dh_norms = dh_norms.view();
+    b.dh_norms = view(dh_norms);
 }
 
 void RnnRun::replan(const RnnPlanOptions& new_options) {
     options = new_options;
     plan = RnnPlan::create(line.spec, options);
-    workspace = AlignedBytes(plan.workspace_bytes());
-    reserve = AlignedBytes(plan.reserve_bytes());
-    forward_args.workspace = backward_args.workspace = workspace.data();
-    forward_args.workspace_bytes = backward_args.workspace_bytes = workspace.size();
-    forward_args.reserve = reserve.data();
-    backward_args.reserve = reserve.data();
-    forward_args.reserve_bytes = backward_args.reserve_bytes = reserve.size();
+    const std::size_t workspace_bytes = plan.workspace_bytes(),
+                      reserve_bytes = plan.reserve_bytes();
+    void *scratch = nullptr, *saved = nullptr;
+    if (device_.type == DeviceType::kCpu) {
+        workspace = AlignedBytes(workspace_bytes);
+        reserve = AlignedBytes(reserve_bytes);
+        scratch = workspace.data();
+        saved = reserve.data();
+    } else {
+        device_workspace = Buffer(workspace_bytes, device_, "test workspace");
+        device_reserve = Buffer(reserve_bytes, device_, "test reserve");
+        scratch = device_workspace.data();
+        saved = device_reserve.data();
+    }
+    forward_args.workspace = backward_args.workspace = scratch;
+    forward_args.workspace_bytes = backward_args.workspace_bytes = workspace_bytes;
+    forward_args.reserve = saved;
+    backward_args.reserve = saved;
+    forward_args.reserve_bytes = backward_args.reserve_bytes = reserve_bytes;
+}
+
+TensorView RnnRun::view(HostTensor& tensor) {
+    TensorView v = tensor.view();
+    if (device_.type == DeviceType::kCpu || !tensor.defined()) return v;
+    copies_.push_back({&tensor, Buffer(tensor.bytes().size(), device_, "test tensor")});
+    v.data = copies_.back().device.data();
+    v.device = device_;
+    return v;
+}
+
+const void* RnnRun::on_device(const void* data, std::size_t bytes) {
+    if (bytes == 0) return nullptr;
+    if (device_.type == DeviceType::kCpu) return data;
+    masks_.emplace_back(bytes, device_, "test mask");
+    copy_to_device(masks_.back().data(), data, bytes, device_);
+    return masks_.back().data();
+}
+
+void RnnRun::upload() {
+    for (const Copy& copy : copies_)
+        copy_to_device(copy.device.data(), copy.host->bytes().data(), copy.device.bytes(), device_);
+}
+
+void RnnRun::download() {
+    synchronize(device_);
+    for (const Copy& copy : copies_)
+        copy_to_host(copy.host->bytes().data(), copy.device.data(), copy.device.bytes(), device_);
+}
+
+void RnnRun::poison(AlignedBytes& host, const Buffer& device_memory) {
+    host.poison();
+    if (device_.type == DeviceType::kCpu || device_memory.bytes() == 0) return;
+    const std::vector<std::byte> ones(device_memory.bytes(), std::byte{0xFF});
+    copy_to_device(device_memory.data(), ones.data(), ones.size(), device_);
 }
 
 void RnnRun::inference() {
-    workspace.poison();
+    upload();
+    poison(workspace, device_workspace);
     forward_inference(plan, forward_args);
+    download();
 }
 
 void RnnRun::training() {
-    workspace.poison();
-    reserve.poison();
+    upload();
+    poison(workspace, device_workspace);
+    poison(reserve, device_reserve);
     forward_training(plan, forward_args);
+    download();
 }
 
 void RnnRun::backward() {
-    workspace.poison();
+    upload();
+    poison(workspace, device_workspace);
     carousel::backward(plan, backward_args);
+    download();
 }
 
 NamedTensors RnnRun::training_and_backward() {
@@ -253,7 +318,10 @@ NamedTensors named_forward(const reference::Forward& fwd) {
 RnnData make_rnn_data_with_dropout(const ShapeLine& line) {
     RnnData data = make_rnn_data(line);
     if (line.spec.dropout > 0.0) {
-        data.problem.dropout = observe_dropout(line.spec, line.seq_len, line.batch_size,
+        // A mask does not depend on the dtype; the CPU observes it in one of its own.
+        RnnSpec spec = line.spec;
+        if (spec.dtype != DType::kF64) spec.dtype = DType::kF32;
+        data.problem.dropout = observe_dropout(spec, line.seq_len, line.batch_size,
                                                data.dropout_seed, data.dropout_step);
     }
     return data;

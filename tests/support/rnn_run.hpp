@@ -26,7 +26,10 @@ struct LayerTensors {
 /// may change before it calls. Outputs, workspace and reserve start as NaN.
 class RnnRun {
 public:
-    RnnRun(const ShapeLine& line, const RnnData& data);
+    /// On a CUDA device every tensor has a copy there, which the calls below bring up to date before
+    /// and read back after.
+    RnnRun(const ShapeLine& line, const RnnData& data, Device device = {},
+           Algorithm algorithm = Algorithm::kAuto);
     RnnRun(const RnnRun&) = delete;
     RnnRun& operator=(const RnnRun&) = delete;
 
@@ -53,6 +56,7 @@ public:
     RnnGrads grads;
     std::unique_ptr<PackedWeights> packed;
     AlignedBytes workspace, reserve;
+    Buffer device_workspace, device_reserve;
     RnnForwardArgs forward_args;
     RnnBackwardArgs backward_args;
 
@@ -60,6 +64,20 @@ private:
     void make_tensors(const RnnData& data);
     void make_weights(const RnnData& data);
     void make_args(const RnnData& data);
+    /// The view that the library is given: of `tensor` itself, or of its copy on the device.
+    TensorView view(HostTensor& tensor);
+    const void* on_device(const void* data, std::size_t bytes);
+    void upload();
+    void download();
+    void poison(AlignedBytes& host, const Buffer& device_memory);
+
+    struct Copy {
+        HostTensor* host;
+        Buffer device;
+    };
+    Device device_;
+    std::vector<Copy> copies_;
+    std::vector<Buffer> masks_;
 };
 
 /// What the reference says, under the same names. With dropout in the spec, `data.problem.dropout`
