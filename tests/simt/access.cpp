@@ -1,5 +1,6 @@
 #include "simt/access.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "simt/symbols.hpp"
@@ -7,13 +8,6 @@
 namespace carousel::simt {
 
 namespace {
-
-std::string text(const SourceLocation& at) {
-    const std::string file = at.file_name();
-    const std::size_t slash = file.rfind('/');
-    return (slash == std::string::npos ? file : file.substr(slash + 1)) + ":" +
-           std::to_string(at.line());
-}
 
 /// Null when the access is allowed.
 const char* why_not(std::uintptr_t address, std::size_t size, bool write) {
@@ -34,18 +28,48 @@ std::string fault_text(const char* why, std::uintptr_t address, std::size_t size
            " bytes of " + describe_address(address);
 }
 
+std::uint64_t volatile_bits(std::uintptr_t address, std::size_t size) {
+    std::uint64_t bits = 0;
+    std::memcpy(&bits, reinterpret_cast<const void*>(address), std::min<std::size_t>(size, 8));
+    return bits;
+}
+
+void record(const void* address, std::size_t size, bool reads, bool writes, Order order,
+            Scope scope, SourceLocation at) {
+    RaceChecker* races = running_executor->races();
+    if (races != nullptr && in_arena(address)) {
+        races->strong_access(*running_executor->current(),
+                             reinterpret_cast<std::uintptr_t>(address), size, reads, writes, order,
+                             scope, RaceChecker::site_of(at));
+    }
+}
+
 }  // namespace
 
 void note_access(std::uintptr_t address, std::size_t size, bool write, const void* caller) {
     if (const char* why = why_not(address, size, write)) {
         running_executor->fail(fault_text(why, address, size, write), source_line(caller));
     }
+    if (RaceChecker* races = running_executor->races()) {
+        races->access(*running_executor->current(), address, size, write,
+                      RaceChecker::site_of(caller));
+    }
 }
 
 void note_volatile(std::uintptr_t address, std::size_t size, bool write, const void* caller) {
-    note_access(address, size, write, caller);
+    if (const char* why = why_not(address, size, write)) {
+        running_executor->fail(fault_text(why, address, size, write), source_line(caller));
+    }
+    if (RaceChecker* races = running_executor->races()) {
+        races->strong_access(*running_executor->current(), address, size, !write, write,
+                             Order::kRelaxed, Scope::kSystem, RaceChecker::site_of(caller));
+    }
     if (write) {
         running_executor->progress();
+    } else {
+        // The value is read after this hook: the loop looks again once others have run.
+        running_executor->polled(reinterpret_cast<const void*>(address),
+                                 volatile_bits(address, size), SourceLocation::current());
     }
 }
 
@@ -53,26 +77,30 @@ void strong_before(const void* address, std::size_t size, bool writes, SourceLoc
     const auto begin = reinterpret_cast<std::uintptr_t>(address);
     if (begin % size != 0) {
         running_executor->fail("a strong access to an address that is no multiple of its size",
-                               text(at));
+                               line_text(at));
     }
     if (in_arena(begin)) {
         if (const char* why = why_not(begin, size, writes)) {
-            running_executor->fail(fault_text(why, begin, size, writes), text(at));
+            running_executor->fail(fault_text(why, begin, size, writes), line_text(at));
         }
     }
 }
 
-void strong_read(const void* address, std::size_t, std::uint64_t value, Order, Scope,
-                 SourceLocation at) {
+void strong_read(const void* address, std::size_t size, std::uint64_t value, Order order,
+                 Scope scope, SourceLocation at) {
+    record(address, size, true, false, order, scope, at);
     running_executor->polled(address, value, at);
 }
 
-void strong_write(const void*, std::size_t, Order, Scope, SourceLocation) {
+void strong_write(const void* address, std::size_t size, Order order, Scope scope,
+                  SourceLocation at) {
+    record(address, size, false, true, order, scope, at);
     running_executor->progress();
 }
 
-void strong_update(const void* address, std::size_t, std::uint64_t old_value, bool changed, Order,
-                   Scope, SourceLocation at) {
+void strong_update(const void* address, std::size_t size, std::uint64_t old_value, bool changed,
+                   Order order, Scope scope, SourceLocation at) {
+    record(address, size, true, true, order, scope, at);
     if (changed) {
         running_executor->progress();
     } else {
@@ -80,8 +108,18 @@ void strong_update(const void* address, std::size_t, std::uint64_t old_value, bo
     }
 }
 
-void fence(Scope) {}
+void fence(Scope scope) {
+    if (RaceChecker* races = running_executor->races()) {
+        races->fence(*running_executor->current(), scope);
+    }
+}
 
-bool can_check_races() { return false; }
+bool can_check_races() {
+#if defined(__SANITIZE_ADDRESS__) || defined(CAROUSEL_SIMT_NO_RACES)
+    return false;
+#else
+    return true;
+#endif
+}
 
 }  // namespace carousel::simt

@@ -2,12 +2,8 @@
 
 // The device language for the C++ compiler: included by kernels/cuda/device.cuh under CAROUSEL_SIMT.
 // Only what the kernels use, with CUDA's own names and meaning; what a card leaves undefined (the
-// value of a lane that is not there, memory never written) is a NaN or a fault here.
-
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <vector_functions.h>
-#include <vector_types.h>
+// value of a lane that is not there, memory never written) is a NaN or a fault here. CUDA's vector and
+// half-precision types, which any C++ compiler reads, come from device.cuh.
 
 #include <algorithm>
 #include <bit>

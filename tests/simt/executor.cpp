@@ -7,6 +7,8 @@
 #include <mutex>
 
 #include "simt/coverage.hpp"
+#include "simt/race.hpp"
+#include "simt/symbols.hpp"
 
 namespace carousel::simt {
 
@@ -35,18 +37,19 @@ std::vector<Allocation*>& idle_windows() {
 std::string text(Index3 i) {
     return "(" + std::to_string(i.x) + "," + std::to_string(i.y) + "," + std::to_string(i.z) + ")";
 }
-std::string text(const SourceLocation& at) {
-    const std::string file = at.file_name();
-    const std::size_t slash = file.rfind('/');
-    return (slash == std::string::npos ? file : file.substr(slash + 1)) + ":" +
-           std::to_string(at.line());
-}
 bool same_line(const SourceLocation& a, const SourceLocation& b) {
     return a.line() == b.line() &&
            (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
 std::uint64_t volume(cuda::Dim3 d) { return std::uint64_t{d.x} * d.y * d.z; }
+
+/// The memory has a new block: what was recorded of it is over.
+void forget_races(Allocation* window) {
+    if (window != nullptr && window->races != nullptr) {
+        window->races->launch = 0;
+    }
+}
 
 /// What a card's driver checks of a launch.
 void validate(const cuda::Launch& launch) {
@@ -104,6 +107,9 @@ Executor::Executor(const cuda::Launch& launch, const Options& options)
             }
         }
         slots_.push_back(std::move(block));
+    }
+    if (options.races && can_check_races()) {
+        races_ = std::make_unique<RaceChecker>(report_, block_threads_, launch.cluster, resident);
     }
     // A cluster takes neighbouring slots, and gives them back together.
     for (auto it = slots_.rbegin(); it != slots_.rend(); ++it) {
@@ -170,6 +176,10 @@ void Executor::start_block(Block* block, std::uint64_t linear) {
         make_window(block);
         std::memset(reinterpret_cast<void*>(block->window->begin), 0xFF, launch_.shared_bytes);
         set_valid(block->window->begin, launch_.shared_bytes, true);
+    }
+    if (races_ != nullptr) {
+        races_->start_block(*block);
+        forget_races(block->window);
     }
     schedule_.add_block(block);
     ++live_blocks_;
@@ -253,14 +263,14 @@ void Executor::check_exit(const Thread& thread) {
         if (barrier.arrived > 0 && barrier.expected == block_threads_) {
             fail("divergent barrier: returns while " + std::to_string(barrier.arrived) +
                      " threads of its block have arrived at the barrier at " +
-                     text(barrier.has_sync_line ? barrier.sync_at : barrier.arrive_at),
+                     line_text(barrier.has_sync_line ? barrier.sync_at : barrier.arrive_at),
                  "");
         }
     }
     for (const Rendezvous& pending : thread.warp->pending) {
         if (pending.operation != nullptr && (pending.mask >> thread.lane & 1U) != 0) {
             fail(std::string("divergent warp: returns while lanes of its warp wait for it in ") +
-                     pending.operation->name + " at " + text(pending.at),
+                     pending.operation->name + " at " + line_text(pending.at),
                  "");
         }
     }
@@ -303,7 +313,8 @@ std::string Executor::deadlock_text() const {
     for (const auto& block : slots_) {
         for (const Thread& thread : block->threads) {
             if (thread.state == State::kWaiting || thread.state == State::kPolling) {
-                Group& group = groups[std::string(thread.wait_for) + " at " + text(thread.wait_at)];
+                Group& group =
+                    groups[std::string(thread.wait_for) + " at " + line_text(thread.wait_at)];
                 ++group.threads;
                 group.first = group.first == nullptr ? &thread : group.first;
             }
@@ -394,32 +405,36 @@ unsigned Executor::barrier(unsigned id, unsigned count, bool wait_for_all, unsig
     if (id >= kNumBarriers || expected > block_threads_) {
         fail("barrier " + std::to_string(id) + " of " + std::to_string(expected) +
                  " threads does not exist",
-             text(at));
+             line_text(at));
     }
     NamedBarrier& named = block->barriers[id];
     if (expected == block_threads_ && block->exited > 0) {
         fail("divergent barrier: " + std::to_string(block->exited) +
                  " threads of the block have returned before this barrier",
-             text(at));
+             line_text(at));
     }
     if (named.arrived > 0 && named.expected != expected) {
         fail("barrier " + std::to_string(id) + " is in use for " + std::to_string(named.expected) +
                  " threads, not " + std::to_string(expected),
-             text(at));
+             line_text(at));
     }
     bool& has_line = wait_for_all ? named.has_sync_line : named.has_arrive_line;
     SourceLocation& line = wait_for_all ? named.sync_at : named.arrive_at;
     if (has_line && !same_line(line, at)) {
-        fail("divergent barrier: others of this generation have arrived at " + text(line),
-             text(at));
+        fail("divergent barrier: others of this generation have arrived at " + line_text(line),
+             line_text(at));
     }
     has_line = true;
     line = at;
     named.expected = expected;
     named.sum += value;
-    named.arrivals.push_back(current_);
     ++named.arrived;
     Thread* self = current_;
+    if (wait_for_all) {
+        named.waiting.push_back(self);
+    } else if (races_ != nullptr) {
+        named.handed_on.push_back(races_->release(*self, Scope::kBlock));
+    }
     if (named.arrived == expected) {
         release_barrier(named);
         return self->barrier_result;
@@ -427,19 +442,28 @@ unsigned Executor::barrier(unsigned id, unsigned count, bool wait_for_all, unsig
     if (!wait_for_all) {
         return 0;
     }
-    named.waiting.push_back(self);
     wait("a barrier", at);
     return self->barrier_result;
 }
 
 void Executor::release_barrier(NamedBarrier& named) {
-    current_->barrier_result = named.sum;
+    if (races_ != nullptr) {
+        races_->synchronise(named.waiting);
+        for (const ReleaseClock& released : named.handed_on) {
+            for (const Thread* thread : named.waiting) {
+                races_->acquire(*thread, released, Scope::kBlock);
+            }
+        }
+        named.handed_on.clear();
+    }
+    current_->barrier_result = 0;
     for (Thread* thread : named.waiting) {
         thread->barrier_result = named.sum;
-        schedule_.add_ready(thread);
+        if (thread != current_) {
+            schedule_.add_ready(thread);
+        }
     }
     named.waiting.clear();
-    named.arrivals.clear();
     named.arrived = 0;
     named.sum = 0;
     named.has_sync_line = named.has_arrive_line = false;
@@ -453,10 +477,11 @@ void Executor::warp_collective(const WarpOperation& operation, unsigned mask, vo
     const unsigned bit = 1U << self->lane;
     const unsigned needed = mask & warp.present;
     if ((mask & bit) == 0) {
-        fail(std::string(operation.name) + ": the lane is not in its own mask", text(at));
+        fail(std::string(operation.name) + ": the lane is not in its own mask", line_text(at));
     }
     if ((mask & warp.exited) != 0) {
-        fail(std::string(operation.name) + ": its mask names lanes that have returned", text(at));
+        fail(std::string(operation.name) + ": its mask names lanes that have returned",
+             line_text(at));
     }
     Rendezvous* slot = nullptr;
     for (Rendezvous& pending : warp.pending) {
@@ -472,8 +497,8 @@ void Executor::warp_collective(const WarpOperation& operation, unsigned mask, vo
                           (!operation.same_line || same_line(pending.at, at));
         if (!same) {
             fail(std::string("divergent warp: ") + operation.name + " here, while other lanes of " +
-                     "its mask are in " + pending.operation->name + " at " + text(pending.at),
-                 text(at));
+                     "its mask are in " + pending.operation->name + " at " + line_text(pending.at),
+                 line_text(at));
         }
         slot = &pending;
         break;
@@ -493,6 +518,13 @@ void Executor::warp_collective(const WarpOperation& operation, unsigned mask, vo
         return;
     }
     operation.body(slot->payloads.data(), needed);
+    if (operation.orders_memory && races_ != nullptr) {
+        std::vector<Thread*> lanes;
+        for (unsigned rest = needed; rest != 0; rest &= rest - 1) {
+            lanes.push_back(warp.first + std::countr_zero(rest));
+        }
+        races_->synchronise(lanes);
+    }
     slot->operation = nullptr;
     ++progress_;
     for (unsigned others = needed & ~bit; others != 0; others &= others - 1) {
@@ -512,6 +544,7 @@ void Executor::make_window(Block* block) {
     block->window = idle_windows().back();
     idle_windows().pop_back();
     block->window->owner = block->slot;
+    forget_races(block->window);
 }
 
 void* Executor::static_shared(const void* key, std::size_t bytes, std::size_t align,
@@ -563,7 +596,7 @@ Report launch(const cuda::Launch& launch, const Options& options) {
     return executor.run();
 }
 
-void fail(const char* what, SourceLocation at) { running_executor->fail(what, text(at)); }
+void fail(const char* what, SourceLocation at) { running_executor->fail(what, line_text(at)); }
 unsigned barrier(unsigned id, unsigned count, bool wait, unsigned value, SourceLocation at) {
     return running_executor->barrier(id, count, wait, value, at);
 }

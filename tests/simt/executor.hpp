@@ -11,13 +11,13 @@
 
 #include "simt/device_runtime.hpp"
 #include "simt/fiber.hpp"
+#include "simt/race.hpp"
 #include "simt/simt.hpp"
 
 namespace carousel::simt {
 
 struct Block;
 struct Warp;
-class RaceChecker;
 
 enum class State : std::uint8_t { kUnstarted, kReady, kRunning, kWaiting, kPolling, kDone };
 
@@ -62,7 +62,7 @@ struct NamedBarrier {
     bool has_sync_line = false, has_arrive_line = false;
     SourceLocation sync_at, arrive_at;
     std::vector<Thread*> waiting;
-    std::vector<Thread*> arrivals;  ///< all of the generation, for the clocks
+    std::vector<ReleaseClock> handed_on;  ///< by threads that arrive and do not wait
 };
 
 struct SharedArray {
@@ -135,6 +135,7 @@ public:
     void polled(const void* address, std::uint64_t value, SourceLocation at);
     /// Something others may wait for has happened.
     void progress();
+    RaceChecker* races() { return races_.get(); }  ///< null when off
     void poll(const char* what, SourceLocation at);
     std::uint64_t clock_ns() { return clock_ns_ += kNsPerLook; }
     /// Where the thread is, for messages.
@@ -172,6 +173,7 @@ private:
     std::size_t static_bytes_ = 0;
     std::uint64_t progress_ = 0, progress_at_wake_ = 0;
     int idle_wakes_ = 0;
+    std::unique_ptr<RaceChecker> races_;
     std::uint64_t clock_ns_ = 0;
     Thread* current_ = nullptr;
     Fiber host_;

@@ -79,4 +79,11 @@ std::string source_line(const void* return_address) {
     return it->second;
 }
 
+std::string line_text(const std::source_location& at) {
+    const std::string file = at.file_name();
+    const std::size_t slash = file.rfind('/');
+    return (slash == std::string::npos ? file : file.substr(slash + 1)) + ":" +
+           std::to_string(at.line());
+}
+
 }  // namespace carousel::simt
