@@ -1,0 +1,207 @@
+// What decides a product's algorithm, apart from the library that has it.
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <vector>
+
+#include "src/backend/cuda/gemm_key.hpp"
+
+namespace carousel::test {
+namespace {
+
+using cuda::alignment_of;
+using cuda::gemm_alignments;
+using cuda::gemm_key;
+using cuda::gemm_problem;
+using cuda::gemm_workspace;
+using cuda::GemmArgs;
+
+void* at(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
+
+// C [24,16] = A^T [24,32] x B [32,16], 3 of them, with everything that a key can see.
+GemmArgs legal_args() {
+    GemmArgs g;
+    g.trans_a = true;
+    g.m = 24;
+    g.n = 16;
+    g.k = 32;
+    g.a = at(0x10000);
+    g.lda = 32;
+    g.stride_a = 32 * 24;
+    g.b = at(0x20000);
+    g.ldb = 32;
+    g.stride_b = 32 * 16;
+    g.c = at(0x30000);
+    g.ldc = 24;
+    g.stride_c = 24 * 16;
+    g.batch = 3;
+    g.workspace = at(0x100000);
+    g.workspace_bytes = 0x10000;
+    return g;
+}
+
+TEST(GemmKey, AlignmentIsThePowerOfTwoThatDividesAddressAndStride) {
+    EXPECT_EQ(alignment_of(at(0x10000)), 256U);
+    EXPECT_EQ(alignment_of(at(0x10080)), 128U);
+    EXPECT_EQ(alignment_of(at(0x10002)), 2U);
+    EXPECT_EQ(alignment_of(at(0x10001)), 1U);
+    EXPECT_EQ(alignment_of(at(0x10000), 4096), 256U);
+    EXPECT_EQ(alignment_of(at(0x10000), 48), 16U);
+    EXPECT_EQ(alignment_of(at(0x10000), -48), 16U);
+    EXPECT_EQ(alignment_of(at(0x10004), 48), 4U);
+}
+
+TEST(GemmKey, EqualProductsShareAKeyWhereverTheyAre) {
+    const GemmArgs g = legal_args();
+    GemmArgs moved = g;
+    moved.a = at(0x50100);
+    moved.b = at(0x60200);
+    moved.c = at(0x70300);
+    moved.workspace = at(0x200000);
+    moved.alpha = 0.5;  // scales the result, chooses nothing
+    EXPECT_EQ(gemm_key(g), gemm_key(moved));
+    EXPECT_EQ(cuda::GemmKeyHash()(gemm_key(g)), cuda::GemmKeyHash()(gemm_key(moved)));
+    // One product has no strides.
+    GemmArgs single = g, strided = g;
+    single.batch = strided.batch = 1;
+    strided.stride_a = strided.stride_b = strided.stride_c = 1;
+    EXPECT_EQ(gemm_key(single), gemm_key(strided));
+}
+
+TEST(GemmKey, WhateverMayChangeTheAlgorithmChangesTheKey) {
+    const GemmArgs g = legal_args();
+    using Change = std::function<void(GemmArgs&)>;
+    const std::vector<Change> changes = {
+        [](GemmArgs& x) { x.trans_a = false; },
+        [](GemmArgs& x) { x.trans_b = true; },
+        [](GemmArgs& x) { x.m = 23; },
+        [](GemmArgs& x) { x.n = 15; },
+        [](GemmArgs& x) { x.k = 31; },
+        [](GemmArgs& x) { x.lda = 40; },
+        [](GemmArgs& x) { x.ldb = 40; },
+        [](GemmArgs& x) { x.ldc = 40; },
+        [](GemmArgs& x) { x.stride_a += 64; },
+        [](GemmArgs& x) { x.stride_b += 64; },
+        [](GemmArgs& x) { x.stride_c += 64; },
+        [](GemmArgs& x) { x.batch = 2; },
+        [](GemmArgs& x) { x.beta = 1.0; },
+        [](GemmArgs& x) { x.dtype = DType::kTf32; },
+        [](GemmArgs& x) { x.dtype = DType::kBf16; },
+        [](GemmArgs& x) { x.dtype = x.out_dtype = DType::kF16; },
+        [](GemmArgs& x) { x.bias = at(0x40000); },
+        [](GemmArgs& x) { x.bias = at(0x40010); },
+        [](GemmArgs& x) { x.a = at(0x10004); },
+        [](GemmArgs& x) { x.b = at(0x20008); },
+        [](GemmArgs& x) { x.c = at(0x30010); },
+        [](GemmArgs& x) { x.workspace_bytes = 0x8000; },
+        [](GemmArgs& x) { x.workspace = nullptr; },
+    };
+    std::vector<cuda::GemmKey> keys = {gemm_key(g)};
+    for (std::size_t i = 0; i < changes.size(); ++i) {
+        GemmArgs changed = g;
+        changes[i](changed);
+        const cuda::GemmKey key = gemm_key(changed);
+        for (std::size_t j = 0; j < keys.size(); ++j) {
+            EXPECT_FALSE(key == keys[j]) << "changes " << i << " and " << j;
+        }
+        keys.push_back(key);
+    }
+}
+
+TEST(GemmKey, BatchStridesLimitAlignment) {
+    GemmArgs g = legal_args();
+    g.stride_a = 33 * 24;  // f32: 3168 bytes, 32-byte steps
+    g.stride_b += 1;       // 4-byte steps
+    EXPECT_EQ(gemm_alignments(g).a, 32U);
+    EXPECT_EQ(gemm_alignments(g).b, 4U);
+    EXPECT_EQ(gemm_alignments(g).c, 256U);
+    g.batch = 1;
+    EXPECT_EQ(gemm_alignments(g).b, 256U);
+    // The result's stride counts in its own type.
+    g = legal_args();
+    g.dtype = DType::kBf16;
+    g.stride_c = g.stride_a = g.stride_b = 1032;
+    EXPECT_EQ(gemm_alignments(g).c, 32U);
+    EXPECT_EQ(gemm_alignments(g).a, 16U);
+}
+
+TEST(GemmKey, MisalignedBiasIsCopiedWhereThereIsRoom) {
+    GemmArgs g = legal_args();
+    g.bias = at(0x40004);
+    g.workspace = at(0x100010);
+    g.workspace_bytes = 0x1000;
+    auto parts = gemm_workspace(g);
+    EXPECT_EQ(parts.bias_copy, at(0x100100));
+    EXPECT_EQ(parts.memory, at(0x100200));
+    EXPECT_EQ(parts.bytes, 0x101010U - 0x100200U);
+    EXPECT_EQ(gemm_alignments(g).bias, 256U);
+    // Aligned, it stays where it is.
+    g.bias = at(0x40010);
+    parts = gemm_workspace(g);
+    EXPECT_EQ(parts.bias_copy, nullptr);
+    EXPECT_EQ(parts.memory, at(0x100100));
+    EXPECT_EQ(gemm_alignments(g).bias, 16U);
+    // No room: used as it is, and the heuristic is told.
+    g.bias = at(0x40004);
+    g.workspace_bytes = 0x100;
+    parts = gemm_workspace(g);
+    EXPECT_EQ(parts.bias_copy, nullptr);
+    EXPECT_EQ(parts.bytes, 0x10U);
+    EXPECT_EQ(gemm_alignments(g).bias, 4U);
+    g.workspace = nullptr;
+    EXPECT_EQ(gemm_workspace(g).bytes, 0U);
+    g.workspace = at(0x100010);
+    g.workspace_bytes = 8;  // ends before its first boundary
+    EXPECT_EQ(gemm_workspace(g).memory, nullptr);
+    EXPECT_EQ(gemm_workspace(g).bytes, 0U);
+}
+
+TEST(GemmKey, ProductsThatCannotBeAreNamed) {
+    const GemmArgs g = legal_args();
+    EXPECT_EQ(gemm_problem(g), "");
+    const auto expect_problem = [&](const char* part, const std::function<void(GemmArgs&)>& f) {
+        GemmArgs broken = g;
+        f(broken);
+        const std::string problem = gemm_problem(broken);
+        EXPECT_NE(problem.find(part), std::string::npos) << "\"" << problem << "\" lacks " << part;
+    };
+    expect_problem("m is 0", [](GemmArgs& x) { x.m = 0; });
+    expect_problem("n is 0", [](GemmArgs& x) { x.n = 0; });
+    expect_problem("k is 0", [](GemmArgs& x) { x.k = 0; });
+    expect_problem("batch is 0", [](GemmArgs& x) { x.batch = 0; });
+    expect_problem("lda is 31", [](GemmArgs& x) { x.lda = 31; });
+    expect_problem("ldb is 31", [](GemmArgs& x) { x.ldb = 31; });
+    expect_problem("ldc is 23", [](GemmArgs& x) { x.ldc = 23; });
+    expect_problem("overlap", [](GemmArgs& x) { x.stride_c = 0; });
+    expect_problem("null", [](GemmArgs& x) { x.c = nullptr; });
+    expect_problem("i32", [](GemmArgs& x) { x.dtype = DType::kI32; });
+    expect_problem("f16", [](GemmArgs& x) {
+        x.dtype = DType::kBf16;
+        x.out_dtype = DType::kF16;
+    });
+    expect_problem("bias", [](GemmArgs& x) {
+        x.dtype = DType::kBf16;
+        x.bias = at(0x40000);
+    });
+    expect_problem("bias", [](GemmArgs& x) {
+        x.dtype = x.out_dtype = DType::kF64;
+        x.bias = at(0x40000);
+    });
+    // Operands of a batch may be shared.
+    GemmArgs shared = g;
+    shared.stride_a = 0;
+    EXPECT_EQ(gemm_problem(shared), "");
+    for (const DType dtype : {DType::kF32, DType::kTf32, DType::kBf16, DType::kF16}) {
+        GemmArgs legal = g;
+        legal.dtype = dtype;
+        EXPECT_EQ(gemm_problem(legal), "") << dtype_name(dtype);
+        legal.out_dtype = dtype;
+        legal.bias = at(0x40000);
+        EXPECT_EQ(gemm_problem(legal), "") << dtype_name(dtype);
+    }
+    EXPECT_EQ(cuda::gemm_text(g), "f32 gemm of T[24,32] x [32,16], batch 3");
+}
+
+}  // namespace
+}  // namespace carousel::test
