@@ -8,13 +8,34 @@
 
 namespace carousel {
 
+/// Scale of the loss for narrow types, in device memory: gradients are multiplied by it so that they
+/// do not underflow. A step with a non-finite gradient halves it and is skipped; enough finite steps
+/// in a row double it. Powers of two, so that scaling rounds nothing.
+struct LossScale {
+    double scale = 65536.0;
+    double unscale = 1.0;  ///< 1 / the scale that the last measured gradients carry
+    double growth = 2.0, backoff = 0.5;
+    double min_scale = 1.0, max_scale = 16777216.0;
+    std::int64_t growth_interval = 2000;  ///< finite steps in a row before it grows
+    std::int64_t good_steps = 0;          ///< finite steps since it last changed
+};
+
+/// Sum of losses of one or more batches, in device memory.
+struct LossRecord {
+    double loss_sum = 0.0;
+    std::int64_t count = 0;
+    std::uint32_t status = 0;  ///< the device's status word (StatusBit of kernels/cuda)
+    std::uint32_t pad = 0;
+};
+
 /// y[r] = table[ids[r]], rows of `row_size`.
 struct GatherRowsArgs {
     const void* table = nullptr;
     std::int64_t row_size = 0;
-    const std::int32_t* ids = nullptr;  ///< valid ids; checked by the caller
+    const std::int32_t* ids = nullptr;  ///< on the CPU checked by the caller
     std::int64_t n = 0;
     void* y = nullptr;
+    std::int64_t num_rows = 0;  ///< of the table, for the check that a CUDA kernel makes
 };
 
 /// table[ids[r]] += x[r] in the order of r. Split over columns, so that no two threads meet.
@@ -24,6 +45,7 @@ struct ScatterAddRowsArgs {
     const std::int32_t* ids = nullptr;
     std::int64_t n = 0;
     const void* x = nullptr;
+    std::int64_t num_rows = 0;  ///< as in GatherRowsArgs
 };
 
 /// y[j] = (accumulate ? y[j] : 0) + sum over rows r, in order, of x[r,j].
@@ -48,8 +70,18 @@ struct SoftmaxXentArgs {
     const std::int32_t* targets = nullptr;
     std::int64_t rows = 0, classes = 0;
     double scale = 1.0;
-    void* dlogits = nullptr;       ///< null = not wanted; may be `logits`
-    double* row_losses = nullptr;  ///< [rows]; 0 where masked
+    void* dlogits = nullptr;                ///< null = not wanted; may be `logits`
+    double* row_losses = nullptr;           ///< [rows]; 0 where masked
+    const LossScale* loss_scale = nullptr;  ///< multiplies `scale`; null = 1
+};
+
+/// Sum of the losses that SoftmaxXentArgs filled in.
+struct LossSumArgs {
+    const double* row_losses = nullptr;
+    const std::int32_t* targets = nullptr;
+    std::int64_t rows = 0, classes = 0;
+    LossRecord* record = nullptr;
+    bool accumulate = false;  ///< add to what the record holds
 };
 
 /// y[r] = weight[r] . x + bias[r]: a matrix times one vector.
@@ -80,26 +112,6 @@ struct StepControl {
     std::int64_t skipped_steps = 0;
     std::int32_t skip = 0;  ///< not zero: the next update changes nothing
     std::int32_t pad = 0;
-};
-
-/// Scale of the loss for narrow types, in device memory: gradients are multiplied by it so that they
-/// do not underflow. A step with a non-finite gradient halves it and is skipped; enough finite steps
-/// in a row double it. Powers of two, so that scaling rounds nothing.
-struct LossScale {
-    double scale = 65536.0;
-    double unscale = 1.0;  ///< 1 / the scale that the last measured gradients carry
-    double growth = 2.0, backoff = 0.5;
-    double min_scale = 1.0, max_scale = 16777216.0;
-    std::int64_t growth_interval = 2000;  ///< finite steps in a row before it grows
-    std::int64_t good_steps = 0;          ///< finite steps since it last changed
-};
-
-/// Sum of losses of one or more batches, in device memory.
-struct LossRecord {
-    double loss_sum = 0.0;
-    std::int64_t count = 0;
-    std::uint32_t status = 0;  ///< the device's status word (StatusBit of kernels/cuda)
-    std::uint32_t pad = 0;
 };
 
 enum class UpdateRule : int { kSgd = 0, kSgdMomentum, kRmsprop, kRmspropMomentum, kAdam, kAdamW };

@@ -6,7 +6,32 @@
 
 namespace carousel {
 
+struct LossScale;
 struct StepControl;
+
+/// Dynamic scale of the loss, for f16, whose gradients underflow: kept and moved on the device.
+///
+/// The loss multiplies its gradients by the scale; the norm, the clip coefficient and the update are
+/// those of the unscaled gradients. A step with a non-finite gradient is skipped and lowers the scale;
+/// `growth_interval` finite steps in a row raise it. With powers of two nothing is rounded.
+class CAROUSEL_API LossScaler {
+public:
+    struct Options {
+        double initial_scale = 65536.0;  ///< defaults as torch.amp.GradScaler
+        double growth = 2.0, backoff = 0.5;
+        std::int64_t growth_interval = 2000;
+    };
+    /// Errors: InvalidArgument names the option and its range.
+    explicit LossScaler(const ModuleContext& context) : LossScaler(context, Options{}) {}
+    LossScaler(const ModuleContext& context, const Options& options);
+
+    double scale() const;  ///< of the next step; waits for what was enqueued
+    LossScale* state() const noexcept { return state_.as<LossScale>(); }  ///< on the device
+
+private:
+    ModuleContext context_;
+    Buffer state_;
+};
 
 /// What clipping decided for one step. A copy on the host of what the optimiser reads on the
 /// device.
@@ -33,12 +58,25 @@ public:
     void apply();
     /// The last measurement. On a CUDA device this waits for the stream.
     GradNorm read() const;
+    /// The same in two halves: enqueues the copy to the host, and waits for it. Up to 16 results may
+    /// wait to be read.
+    using Ticket = std::uint64_t;
+    Ticket begin_read() const;
+    GradNorm finish_read(Ticket ticket) const;
 
+    /// The gradients carry this scaler's scale from now on; null = none.
+    void set_loss_scaler(LossScaler* scaler) noexcept { scaler_ = scaler; }
+    const LossScaler* loss_scaler() const noexcept { return scaler_; }
+
+    /// On the device; on a CUDA device not to be dereferenced.
     StepControl* control() const noexcept { return control_.as<StepControl>(); }
+    std::int64_t applied_steps() const;  ///< waits
+    void set_applied_steps(std::int64_t steps);
 
 private:
     ParameterSet* params_;
     double max_norm_;
+    LossScaler* scaler_ = nullptr;
     Buffer control_;   ///< one StepControl, on the device
     Buffer partials_;  ///< f64, one per chunk
 };

@@ -16,8 +16,8 @@ namespace carousel {
 
 class Ops;
 
-/// Where modules keep their numbers and run: a dtype (f32 or f64), a device, a team of threads. A
-/// cheap handle; copies share the team. Objects made on one context take turns; they are not to be
+/// Where modules keep their numbers and run: a dtype (f32 or f64; on a CUDA device tf32, bf16 and f16
+/// too), a device, a team of threads. A cheap handle; copies share the team. Objects made on one context take turns; they are not to be
 /// called from two threads at once.
 class CAROUSEL_API ModuleContext {
 public:
@@ -36,6 +36,23 @@ private:
     std::shared_ptr<Ops> ops_;
 };
 
+/// Token ids or targets on a context's device, for calls that are to find new ones at the same address
+/// (a replayed graph). Owner of its memory.
+class CAROUSEL_API IdBuffer {
+public:
+    /// Room for `capacity` ids.
+    IdBuffer(const ModuleContext& context, std::int64_t capacity);
+    /// Copies ids from host memory, which can be reused on return; only enqueues on a CUDA device.
+    void upload(const std::int32_t* ids, std::int64_t n);
+    const std::int32_t* data() const noexcept { return ids_.as<std::int32_t>(); }
+    std::int64_t capacity() const noexcept { return capacity_; }
+
+private:
+    ModuleContext context_;
+    std::int64_t capacity_;
+    Buffer ids_;
+};
+
 /// One tensor of a ParameterSet.
 struct ParameterInfo {
     std::string name;
@@ -48,6 +65,9 @@ struct ParameterInfo {
 /// All parameters of a model and their gradients, each in one flat buffer, so that clipping and the
 /// optimiser are one call. Modules add their tensors when they are made; then allocate() is called
 /// once.
+///
+/// In bf16 and f16 every value lives twice: the master in f32, which the optimiser updates, and the
+/// working copy that modules compute with, which the same update rounds from it.
 class CAROUSEL_API ParameterSet {
 public:
     explicit ParameterSet(const ModuleContext& context);
@@ -69,6 +89,14 @@ public:
     TensorView grad(std::size_t index) const;
     void* flat_values() const noexcept { return values_.data(); }
     void* flat_grads() const noexcept { return grads_.data(); }
+    /// Masters, or the values themselves where these are as wide; in the optimiser's dtype.
+    TensorView master(std::size_t index) const;
+    void* flat_masters() const noexcept {
+        return masters_.data() != nullptr ? masters_.data() : values_.data();
+    }
+    /// After values were written directly: masters = values, or values = masters rounded.
+    void masters_from_values();
+    void values_from_masters();
     void zero_grads();
 
     /// A table of which the last backward touched only some rows (the gradient of an embedding);
@@ -88,6 +116,7 @@ private:
     std::vector<TouchedRows> touched_;
     std::int64_t numel_ = 0;
     Buffer values_, grads_;
+    Buffer masters_;  ///< empty where values are as wide
 };
 
 /// Looks up rows of a table: y[r] = weight[ids[r]].
@@ -101,6 +130,10 @@ public:
     Embedding(ParameterSet& params, const std::string& name, std::int64_t num_embeddings,
               std::int64_t embedding_size);
     void forward(const std::int32_t* ids, std::int64_t n, void* y) const;  ///< y [n,E]
+    /// As forward and backward, with ids in the context's device memory. On a CUDA device an id out of
+    /// range reads zeros and adds nothing, and is reported when the loss is read.
+    void forward(const IdBuffer& ids, std::int64_t n, void* y) const;
+    void backward(const IdBuffer& ids, std::int64_t n, const void* dy, bool accumulate = false);
     /// dweight[ids[r]] += dy[r]; without `accumulate` the gradient of the previous call is cleared
     /// first. Records the touched rows in the ParameterSet.
     void backward(const std::int32_t* ids, std::int64_t n, const void* dy, bool accumulate = false);
@@ -109,10 +142,18 @@ public:
     std::int64_t embedding_size() const noexcept { return embedding_size_; }
 
 private:
+    void gather(const std::int32_t* device_ids, std::int64_t n, void* y) const;
+    void scatter(const std::int32_t* device_ids, std::int64_t n, const void* dy);
+    /// Clears the gradient of the previous call; records the rows that this one touches.
+    void touch(const std::int32_t* ids, std::int64_t n, bool accumulate);
+    /// The ids where kernels read them: on a CUDA device a copy that is made here.
+    const std::int32_t* on_device(const std::int32_t* ids, std::int64_t n) const;
+
     ParameterSet* params_;
     std::size_t weight_, touched_;
     std::int64_t num_embeddings_, embedding_size_;
-    std::vector<std::uint32_t> stamp_;  ///< [V], generation in which a row was last touched
+    mutable std::unique_ptr<IdBuffer> staged_;  ///< on_device()
+    std::vector<std::uint32_t> stamp_;          ///< [V], generation in which a row was last touched
     std::uint32_t generation_ = 0;
 };
 
@@ -147,6 +188,8 @@ public:
     /// y [numel]; y may be x. Backward is the same call on dy.
     void apply(const void* x, std::int64_t numel, std::uint64_t seed, std::uint64_t step,
                void* y) const;
+    /// As above with seed and step in device memory, key [2]: a replayed graph reads new ones.
+    void apply(const void* x, std::int64_t numel, const std::uint64_t* key, void* y) const;
     double p() const noexcept { return p_; }
 
 private:

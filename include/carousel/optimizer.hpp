@@ -46,6 +46,10 @@ public:
 
     /// Applies the gradients with the scale and the skip flag that GradClip::measure left.
     void step(double lr);
+    /// The same with the learning rate that set_lr put on the device, where a replayed graph finds
+    /// the present one. set_lr only enqueues; it cannot be captured itself.
+    void set_lr(double lr);
+    void step();
 
     /// State as tensors named `<slot>.<parameter>` ("exp_avg.output.weight"), for checkpoints.
     struct StateTensor {
@@ -59,10 +63,13 @@ public:
     const OptimizerOptions& options() const noexcept { return options_; }
 
 private:
+    void update(double lr, const double* device_lr);
+
     ParameterSet* params_;
     GradClip* clip_;
     OptimizerOptions options_;
-    Buffer slots_[2];
+    Buffer slots_[2];  ///< in the dtype of the masters
+    Buffer lr_;        ///< one f64
 };
 
 }  // namespace carousel

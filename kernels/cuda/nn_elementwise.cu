@@ -42,15 +42,13 @@ __global__ void __launch_bounds__(kFlatBlock) scale_kernel(ScaleArgs args) {
     });
 }
 
-struct ResetScaleArgs {
-    StepControl* control;
-};
-
-/// The coefficient has been applied: the next reader finds 1. A launch of its own, behind the one
-/// whose blocks read it.
+/// The coefficients have been applied: the next reader finds 1. A launch of its own, behind those
+/// whose blocks read them.
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads) reset_scale_kernel(ResetScaleArgs args) {
-    if (threadIdx.x == 0) args.control->scale = 1.0;
+    if (threadIdx.x != 0) return;
+    args.control->scale = 1.0;
+    if (args.loss_scale != nullptr) args.loss_scale->unscale = 1.0;
 }
 
 /// x = min(limit, max(-limit, x)).
@@ -158,9 +156,8 @@ Launch scale(const ScaleArgs& args) {
     });
 }
 
-Launch reset_scale(StepControl* control) {
-    return make_launch("reset_scale", &reset_scale_kernel<32>, ResetScaleArgs{control}, {1, 1, 1},
-                       {32, 1, 1});
+Launch reset_scale(const ResetScaleArgs& args) {
+    return make_launch("reset_scale", &reset_scale_kernel<32>, args, {1, 1, 1}, {32, 1, 1});
 }
 
 Launch clamp(const ClampArgs& args) {

@@ -13,7 +13,7 @@ using namespace carousel::cuda;  // NOLINT(google-build-using-namespace)
 // nn_elementwise.cu
 Launch axpy(const AxpyArgs& args);
 Launch scale(const ScaleArgs& args);
-Launch reset_scale(StepControl* control);
+Launch reset_scale(const ResetScaleArgs& args);
 Launch clamp(const ClampArgs& args);
 Launch cast(const CastArgs& args);
 Launch dropout(const DropoutArgs& args);

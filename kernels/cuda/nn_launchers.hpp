@@ -214,12 +214,18 @@ struct SampleArgs {
     std::int32_t* tokens = nullptr;  ///< [rows]
 };
 
+/// The measured coefficients have been applied: control->scale = 1, loss_scale->unscale = 1.
+struct ResetScaleArgs {
+    StepControl* control = nullptr;
+    LossScale* loss_scale = nullptr;  ///< or null
+};
+
 /// Launchers of one build of the kernels. Pure functions: they choose instantiation and geometry.
 /// Those with a `step` are sequences: launch steps 0 .. n-1 in order on one queue.
 struct NnLaunchers {
     Launch (*axpy)(const AxpyArgs&);
     Launch (*scale)(const ScaleArgs&);
-    Launch (*reset_scale)(StepControl* control);  ///< control->scale = 1
+    Launch (*reset_scale)(const ResetScaleArgs&);
     Launch (*clamp)(const ClampArgs&);
     Launch (*cast)(const CastArgs&);
     Launch (*dropout)(const DropoutArgs&);

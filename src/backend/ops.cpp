@@ -5,14 +5,13 @@
 
 #include "carousel/error.hpp"
 #include "src/backend/cpu/ops_cpu.hpp"
+#include "src/backend/cuda/ops_cuda.hpp"
 
 namespace carousel {
 
 std::shared_ptr<Ops> Ops::make(DType dtype, Device device, std::shared_ptr<ThreadPool> pool) {
-    if (device.type != DeviceType::kCpu) {
-        throw Error(ErrorCode::kUnsupported,
-                    "the training layer has no implementation for device '" + device.name() +
-                        "' in this build; use \"cpu\"");
+    if (device.type == DeviceType::kCuda) {
+        return std::make_shared<cuda::CudaOps>(dtype, cuda::device_api(device.index));
     }
     if (!pool) pool = std::make_shared<ThreadPool>();
     switch (dtype) {

@@ -31,6 +31,19 @@ inline void check_ids(const char* what, const std::int32_t* ids, std::int64_t n,
     check_ids(what, ids, n, limit, 0);
 }
 
+/// What kernels met in device memory, from the bits of kernels/cuda's StatusBit.
+inline std::string status_text(std::uint32_t status) {
+    std::string text;
+    const auto add = [&](std::uint32_t bit, const char* sentence) {
+        if ((status & bit) == 0) return;
+        text += (text.empty() ? "" : "; ") + std::string(sentence);
+    };
+    add(1U << 0, "a sequence length was outside [0, seq_len] and was clamped");
+    add(1U << 1, "a token id was outside the vocabulary and was left out");
+    add(1U << 2, "a target was outside the vocabulary and not -1, and was left out");
+    return "bad data on the device: " + text + "; check the batches";
+}
+
 /// Calls `allocate`, which fills host memory of `bytes` bytes for `what`; OutOfMemory says both.
 template <class F>
 void allocate_or_fail(const std::string& what, double bytes, F&& allocate) {

@@ -27,4 +27,9 @@ void Dropout::apply(const void* x, std::int64_t numel, std::uint64_t seed, std::
     context_.ops().dropout(x, y, numel, p_, seed, step, static_cast<std::uint32_t>(layer_));
 }
 
+void Dropout::apply(const void* x, std::int64_t numel, const std::uint64_t* key, void* y) const {
+    if (p_ == 0.0) return apply(x, numel, 0, 0, y);
+    context_.ops().dropout_keyed(x, y, numel, p_, key, static_cast<std::uint32_t>(layer_));
+}
+
 }  // namespace carousel

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <limits>
+#include <memory>
+#include <utility>
 
 #include "carousel/module.hpp"
 #include "src/backend/ops.hpp"
@@ -22,6 +24,11 @@ Embedding::Embedding(ParameterSet& params, const std::string& name, std::int64_t
     ParameterSet::TouchedRows touched;
     touched.parameter = weight_;
     touched.row_size = embedding_size;
+    // Where norms and updates are dense, nobody asks which rows were touched.
+    if (!params.context().ops().visits_rows()) {
+        params.touched_rows().push_back(std::move(touched));
+        return;
+    }
     const double bytes = static_cast<double>(num_embeddings) *
                          static_cast<double>(sizeof(touched.rows[0]) + sizeof(stamp_[0]));
     nn::allocate_or_fail("the list of used rows of " + name + " [" +
@@ -34,21 +41,54 @@ Embedding::Embedding(ParameterSet& params, const std::string& name, std::int64_t
     params.touched_rows().push_back(std::move(touched));
 }
 
-void Embedding::forward(const std::int32_t* ids, std::int64_t n, void* y) const {
-    nn::check_ids("ids", ids, n, num_embeddings_);
+const std::int32_t* Embedding::on_device(const std::int32_t* ids, std::int64_t n) const {
+    const ModuleContext& context = params_->context();
+    if (context.device().type == DeviceType::kCpu) return ids;
+    if (!staged_ || staged_->capacity() < n) staged_ = std::make_unique<IdBuffer>(context, n);
+    staged_->upload(ids, n);
+    return staged_->data();
+}
+
+void Embedding::gather(const std::int32_t* device_ids, std::int64_t n, void* y) const {
     GatherRowsArgs args;
     args.table = params_->value(weight_).data;
     args.row_size = embedding_size_;
-    args.ids = ids;
+    args.ids = device_ids;
     args.n = n;
     args.y = y;
+    args.num_rows = num_embeddings_;
     params_->context().ops().gather_rows(args);
 }
 
-void Embedding::backward(const std::int32_t* ids, std::int64_t n, const void* dy, bool accumulate) {
+void Embedding::scatter(const std::int32_t* device_ids, std::int64_t n, const void* dy) {
+    ScatterAddRowsArgs args;
+    args.table = params_->grad(weight_).data;
+    args.row_size = embedding_size_;
+    args.ids = device_ids;
+    args.n = n;
+    args.x = dy;
+    args.num_rows = num_embeddings_;
+    params_->context().ops().scatter_add_rows(args);
+}
+
+void Embedding::forward(const std::int32_t* ids, std::int64_t n, void* y) const {
     nn::check_ids("ids", ids, n, num_embeddings_);
+    gather(on_device(ids, n), n, y);
+}
+
+void Embedding::forward(const IdBuffer& ids, std::int64_t n, void* y) const {
+    const bool on_host = params_->context().device().type == DeviceType::kCpu;
+    if (on_host) nn::check_ids("ids", ids.data(), n, num_embeddings_);
+    gather(ids.data(), n, y);
+}
+
+void Embedding::touch(const std::int32_t* ids, std::int64_t n, bool accumulate) {
     Ops& ops = params_->context().ops();
     void* grad = params_->grad(weight_).data;
+    if (!ops.visits_rows()) {
+        if (!accumulate) ops.zero(grad, num_embeddings_ * embedding_size_);
+        return;
+    }
     std::vector<std::int64_t>& rows = params_->touched_rows()[touched_].rows;
     if (!accumulate) {
         RowSet old;
@@ -69,13 +109,19 @@ void Embedding::backward(const std::int32_t* ids, std::int64_t n, const void* dy
         stamp = generation_;
         rows.push_back(ids[r]);
     }
-    ScatterAddRowsArgs args;
-    args.table = grad;
-    args.row_size = embedding_size_;
-    args.ids = ids;
-    args.n = n;
-    args.x = dy;
-    ops.scatter_add_rows(args);
+}
+
+void Embedding::backward(const std::int32_t* ids, std::int64_t n, const void* dy, bool accumulate) {
+    nn::check_ids("ids", ids, n, num_embeddings_);
+    touch(ids, n, accumulate);
+    scatter(on_device(ids, n), n, dy);
+}
+
+void Embedding::backward(const IdBuffer& ids, std::int64_t n, const void* dy, bool accumulate) {
+    const bool on_host = params_->context().device().type == DeviceType::kCpu;
+    if (on_host) nn::check_ids("ids", ids.data(), n, num_embeddings_);
+    touch(ids.data(), n, accumulate);
+    scatter(ids.data(), n, dy);
 }
 
 }  // namespace carousel

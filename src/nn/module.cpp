@@ -5,6 +5,7 @@
 
 #include "carousel/error.hpp"
 #include "src/backend/ops.hpp"
+#include "src/nn/check.hpp"
 
 namespace carousel {
 
@@ -12,6 +13,22 @@ ModuleContext::ModuleContext(DType dtype, Device device, std::shared_ptr<ThreadP
     : dtype_(dtype), device_(device), pool_(std::move(pool)) {
     if (!pool_) pool_ = std::make_shared<ThreadPool>();
     ops_ = Ops::make(dtype_, device_, pool_);
+}
+
+IdBuffer::IdBuffer(const ModuleContext& context, std::int64_t capacity)
+    : context_(context), capacity_(capacity) {
+    nn::check_positive("capacity", capacity);
+    ids_ = Buffer(static_cast<std::size_t>(capacity) * sizeof(std::int32_t), context.device(),
+                  "token ids");
+}
+
+void IdBuffer::upload(const std::int32_t* ids, std::int64_t n) {
+    if (n > capacity_) {
+        throw Error(ErrorCode::kInvalidArgument, std::to_string(n) +
+                                                     " ids; this buffer was made for at most " +
+                                                     std::to_string(capacity_));
+    }
+    context_.ops().upload(ids_.data(), ids, static_cast<std::size_t>(n) * sizeof(std::int32_t));
 }
 
 namespace {
@@ -30,11 +47,12 @@ std::int64_t checked_numel(const ParameterInfo& info, std::int64_t before) {
                                                  "' do not fit 64-bit sizes; choose smaller sizes");
 }
 
-TensorView view_of(void* flat, const ParameterInfo& info, const ModuleContext& context) {
+TensorView view_of(void* flat, DType dtype, const ParameterInfo& info,
+                   const ModuleContext& context) {
     TensorView view;
-    const auto bytes = static_cast<std::size_t>(info.offset) * dtype_bytes(context.dtype());
+    const auto bytes = static_cast<std::size_t>(info.offset) * dtype_bytes(dtype);
     view.data = static_cast<std::byte*>(flat) + bytes;
-    view.dtype = context.dtype();
+    view.dtype = dtype;
     view.device = context.device();
     view.ndim = static_cast<int>(info.shape.size());
     std::int64_t stride = 1;
@@ -87,6 +105,11 @@ void ParameterSet::allocate() {
     grads_ = Buffer(bytes, context_.device(), "gradients");
     values_.zero();
     grads_.zero();
+    const Ops& ops = context_.ops();
+    if (!ops.has_working_copy()) return;
+    masters_ = Buffer(static_cast<std::size_t>(numel_) * dtype_bytes(ops.state_dtype()),
+                      context_.device(), "master weights");
+    masters_.zero();
 }
 
 std::size_t ParameterSet::find(const std::string& name) const {
@@ -97,11 +120,28 @@ std::size_t ParameterSet::find(const std::string& name) const {
 }
 
 TensorView ParameterSet::value(std::size_t index) const {
-    return view_of(values_.data(), infos_.at(index), context_);
+    return view_of(values_.data(), context_.dtype(), infos_.at(index), context_);
+}
+
+TensorView ParameterSet::master(std::size_t index) const {
+    if (masters_.data() == nullptr) return value(index);
+    return view_of(masters_.data(), context_.ops().state_dtype(), infos_.at(index), context_);
+}
+
+void ParameterSet::masters_from_values() {
+    if (masters_.data() == nullptr) return;
+    Ops& ops = context_.ops();
+    ops.cast(ops.dtype(), values_.data(), ops.state_dtype(), masters_.data(), numel_);
+}
+
+void ParameterSet::values_from_masters() {
+    if (masters_.data() == nullptr) return;
+    Ops& ops = context_.ops();
+    ops.cast(ops.state_dtype(), masters_.data(), ops.dtype(), values_.data(), numel_);
 }
 
 TensorView ParameterSet::grad(std::size_t index) const {
-    return view_of(grads_.data(), infos_.at(index), context_);
+    return view_of(grads_.data(), context_.dtype(), infos_.at(index), context_);
 }
 
 void ParameterSet::zero_grads() {

@@ -90,34 +90,47 @@ std::vector<const char*> slot_names(UpdateRule rule) {
 Optimizer::Optimizer(ParameterSet& params, GradClip& clip, const OptimizerOptions& options)
     : params_(&params), clip_(&clip), options_(options) {
     check(options);
-    const std::size_t bytes =
-        static_cast<std::size_t>(params.numel()) * dtype_bytes(params.context().dtype());
+    const std::size_t bytes = static_cast<std::size_t>(params.numel()) *
+                              dtype_bytes(params.context().ops().state_dtype());
     for (std::size_t slot = 0; slot < slot_names(rule_of(options)).size(); ++slot) {
         slots_[slot] = Buffer(bytes, params.context().device(), "optimiser state");
         slots_[slot].zero();
     }
+    lr_ = Buffer(sizeof(double), params.context().device(), "learning rate");
+    set_lr(0.0);
 }
 
-void Optimizer::step(double lr) {
+void Optimizer::set_lr(double lr) { params_->context().ops().upload(lr_.data(), &lr, sizeof lr); }
+
+void Optimizer::step(double lr) { update(lr, nullptr); }
+
+void Optimizer::step() { update(0.0, lr_.as<double>()); }
+
+void Optimizer::update(double lr, const double* device_lr) {
+    Ops& ops = params_->context().ops();
     OptimizerStepArgs args;
+    args.lr = device_lr;
+    args.loss_scale = clip_->loss_scaler() != nullptr ? clip_->loss_scaler()->state() : nullptr;
+    if (ops.has_working_copy()) args.working = params_->flat_values();
     args.numel = params_->numel();
     args.control = clip_->control();
-    UpdateArgs& update = args.update;
-    update.rule = rule_of(options_);
-    update.value = params_->flat_values();
-    update.grad = params_->flat_grads();
-    update.slot0 = slots_[0].data();
-    update.slot1 = slots_[1].data();
-    update.lr = lr;
-    update.clip_value = options_.clip_value;
-    update.weight_decay = options_.weight_decay;
-    update.momentum = options_.momentum;
-    update.alpha = options_.alpha;
-    update.beta1 = options_.beta1;
-    update.beta2 = options_.beta2;
-    update.eps = options_.eps;
+    UpdateArgs& fields = args.update;
+    fields.rule = rule_of(options_);
+    fields.value = params_->flat_masters();
+    fields.grad = params_->flat_grads();
+    fields.slot0 = slots_[0].data();
+    fields.slot1 = slots_[1].data();
+    fields.lr = lr;
+    fields.clip_value = options_.clip_value;
+    fields.weight_decay = options_.weight_decay;
+    fields.momentum = options_.momentum;
+    fields.alpha = options_.alpha;
+    fields.beta1 = options_.beta1;
+    fields.beta2 = options_.beta2;
+    fields.eps = options_.eps;
     const auto& touched = params_->touched_rows();
-    if (update.rule == UpdateRule::kSgd && options_.weight_decay == 0.0 && touched.size() == 1) {
+    if (fields.rule == UpdateRule::kSgd && options_.weight_decay == 0.0 && touched.size() == 1 &&
+        ops.visits_rows()) {
         // A row without gradient does not move: only the touched ones are visited.
         const ParameterInfo& table = params_->infos()[touched.front().parameter];
         args.row_begin = table.offset;
@@ -126,12 +139,12 @@ void Optimizer::step(double lr) {
         args.row_set.rows = touched.front().rows.data();
         args.row_set.num_rows = static_cast<std::int64_t>(touched.front().rows.size());
     }
-    params_->context().ops().optimizer_step(args);
+    ops.optimizer_step(args);
 }
 
 std::vector<Optimizer::StateTensor> Optimizer::state() const {
     std::vector<StateTensor> tensors;
-    const std::size_t element = dtype_bytes(params_->context().dtype());
+    const std::size_t element = dtype_bytes(params_->context().ops().state_dtype());
     const std::vector<const char*> names = slot_names(rule_of(options_));
     for (std::size_t slot = 0; slot < names.size(); ++slot) {
         for (std::size_t i = 0; i < params_->infos().size(); ++i) {
@@ -139,7 +152,7 @@ std::vector<Optimizer::StateTensor> Optimizer::state() const {
             StateTensor tensor;
             tensor.name = std::string(names[slot]) + "." + info.name;
             tensor.shape = info.shape;
-            tensor.view = params_->value(i);
+            tensor.view = params_->master(i);
             tensor.view.data =
                 slots_[slot].as<std::byte>() + static_cast<std::size_t>(info.offset) * element;
             tensors.push_back(std::move(tensor));
@@ -148,8 +161,8 @@ std::vector<Optimizer::StateTensor> Optimizer::state() const {
     return tensors;
 }
 
-std::int64_t Optimizer::applied_steps() const { return clip_->control()->applied_steps; }
+std::int64_t Optimizer::applied_steps() const { return clip_->applied_steps(); }
 
-void Optimizer::set_applied_steps(std::int64_t steps) { clip_->control()->applied_steps = steps; }
+void Optimizer::set_applied_steps(std::int64_t steps) { clip_->set_applied_steps(steps); }
 
 }  // namespace carousel

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "carousel/error.hpp"
@@ -42,7 +43,41 @@ const NnKernels<T>& kernels_of() {
 
 template <class T>
 CpuOps<T>::CpuOps(Device device, std::shared_ptr<ThreadPool> pool)
-    : device_(device), pool_(std::move(pool)), kernels_(kernels_of<T>()) {}
+    : device_(device), read_backs_(kReadBacks), pool_(std::move(pool)), kernels_(kernels_of<T>()) {}
+
+template <class T>
+typename CpuOps<T>::ReadBack& CpuOps<T>::read_back_of(Ticket ticket) {
+    for (ReadBack& slot : read_backs_) {
+        if (slot.ticket == ticket) return slot;
+    }
+    throw Error(ErrorCode::kInvalidArgument,
+                ticket == 0 ? "16 results read back were not collected; collect or drop them"
+                            : "this result was collected before");
+}
+
+template <class T>
+Ops::Ticket CpuOps<T>::read_back(const void* from, std::size_t bytes) {
+    ReadBack& slot = read_back_of(0);
+    if (bytes > slot.data.size()) {
+        throw Error(ErrorCode::kInvalidArgument, "read_back takes up to 1024 bytes; use download");
+    }
+    slot.ticket = ++last_ticket_;
+    slot.bytes = bytes;
+    std::memcpy(slot.data.data(), from, bytes);
+    return slot.ticket;
+}
+
+template <class T>
+void CpuOps<T>::collect(Ticket ticket, void* to) {
+    ReadBack& slot = read_back_of(ticket);
+    std::memcpy(to, slot.data.data(), slot.bytes);
+    slot.ticket = 0;
+}
+
+template <class T>
+void CpuOps<T>::drop(Ticket ticket) {
+    read_back_of(ticket).ticket = 0;
+}
 
 template <class T>
 void CpuOps<T>::zero(void* data, std::int64_t numel) {
@@ -72,6 +107,25 @@ void CpuOps<T>::clamp(double limit, void* x, std::int64_t numel) {
     split(numel, kColumnGrain, numel, [&](std::int64_t begin, std::int64_t end) {
         kernels_.clamp(static_cast<T>(limit), static_cast<T*>(x) + begin, end - begin);
     });
+}
+
+template <class T>
+void CpuOps<T>::cast(DType from_dtype, const void* from, DType to_dtype, void* to,
+                     std::int64_t numel) {
+    const auto run = [&](const auto* x, auto* y) {
+        split(numel, kColumnGrain, numel, [&](std::int64_t begin, std::int64_t end) {
+            using To = std::remove_reference_t<decltype(*y)>;
+            for (std::int64_t i = begin; i < end; ++i) y[i] = static_cast<To>(x[i]);
+        });
+    };
+    const auto to_any = [&](const auto* x) {
+        if (to_dtype == DType::kF64) return run(x, static_cast<double*>(to));
+        if (to_dtype == DType::kF32) return run(x, static_cast<float*>(to));
+        throw Error(ErrorCode::kUnsupported,
+                    "the training layer on the CPU converts between f32 and f64 only");
+    };
+    if (from_dtype == DType::kF64) return to_any(static_cast<const double*>(from));
+    to_any(static_cast<const float*>(from));
 }
 
 template <class T>
@@ -153,9 +207,30 @@ void CpuOps<T>::column_sum(const ColumnSumArgs& args) {
 }
 
 template <class T>
-void CpuOps<T>::softmax_xent(const SoftmaxXentArgs& args) {
+void CpuOps<T>::softmax_xent(const SoftmaxXentArgs& given) {
+    SoftmaxXentArgs args = given;
+    if (args.loss_scale != nullptr) args.scale *= args.loss_scale->scale;
     split(args.rows, 1, args.rows * args.classes * 4,
           [&](std::int64_t begin, std::int64_t end) { kernels_.softmax_xent(args, begin, end); });
+}
+
+template <class T>
+void CpuOps<T>::sum_losses(const LossSumArgs& args) {
+    LossRecord sum;
+    for (std::int64_t r = 0; r < args.rows; ++r) {
+        sum.loss_sum += args.row_losses[r];
+        sum.count += args.targets[r] >= 0 ? 1 : 0;
+    }
+    if (args.accumulate) {
+        sum.loss_sum += args.record->loss_sum;
+        sum.count += args.record->count;
+    }
+    *args.record = sum;
+}
+
+template <class T>
+void CpuOps<T>::sample_tokens(const SampleTokensArgs&) {
+    throw Error(ErrorCode::kUnsupported, "tokens are drawn by train::TokenDraw on the CPU");
 }
 
 template <class T>

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <memory>
 #include <vector>
 
@@ -18,11 +20,24 @@ public:
 
     DType dtype() const noexcept override { return sizeof(T) == 4 ? DType::kF32 : DType::kF64; }
     Device device() const noexcept override { return device_; }
+    bool visits_rows() const noexcept override { return true; }
+
+    void upload(void* to, const void* from, std::size_t bytes) override { copy(from, to, bytes); }
+    Ticket read_back(const void* from, std::size_t bytes) override;
+    void collect(Ticket ticket, void* to) override;
+    void drop(Ticket ticket) override;
+    void download(void* to, const void* from, std::size_t bytes) override { copy(from, to, bytes); }
+    void clear_status() override {}
 
     void zero(void* data, std::int64_t numel) override;
     void axpy(double alpha, const void* x, void* y, std::int64_t numel) override;
     void scale(double alpha, void* x, std::int64_t numel) override;
+    void scale_by(const double* factor, void* x, std::int64_t numel) override {
+        scale(*factor, x, numel);
+    }
     void clamp(double limit, void* x, std::int64_t numel) override;
+    void cast(DType from_dtype, const void* from, DType to_dtype, void* to,
+              std::int64_t numel) override;
     void copy(const void* from, void* to, std::size_t bytes) override;
 
     void gather_rows(const GatherRowsArgs& args) override;
@@ -36,12 +51,17 @@ public:
     void add_bias(const AddBiasArgs& args) override;
     void column_sum(const ColumnSumArgs& args) override;
     void softmax_xent(const SoftmaxXentArgs& args) override;
+    void sum_losses(const LossSumArgs& args) override;
     void dropout(const void* x, void* y, std::int64_t numel, double p, std::uint64_t seed,
                  std::uint64_t step, std::uint32_t layer) override;
+    void dropout_keyed(const void* x, void* y, std::int64_t numel, double p,
+                       const std::uint64_t* key, std::uint32_t layer) override {
+        dropout(x, y, numel, p, key[0], key[1], layer);
+    }
+    void sample_tokens(const SampleTokensArgs& args) override;
 
-    void grad_norm(const NormSpan* spans, std::size_t num_spans, const void* table,
-                   const RowSet& set, double max_norm, double* partials,
-                   StepControl* control) override;
+    void grad_norm(const GradNormArgs& args) override;
+    void reset_scale(StepControl* control, LossScale* loss_scale) override;
     void optimizer_step(const OptimizerStepArgs& args) override;
 
 private:
@@ -63,7 +83,17 @@ private:
         });
     }
 
+    /// What read_back() saw; the number of a ticket that is collected is 0.
+    struct ReadBack {
+        Ticket ticket = 0;
+        std::size_t bytes = 0;
+        std::array<std::byte, kReadBackBytes> data;
+    };
+    ReadBack& read_back_of(Ticket ticket);
+
     Device device_;
+    std::vector<ReadBack> read_backs_;
+    Ticket last_ticket_ = 0;
     std::shared_ptr<ThreadPool> pool_;
     const NnKernels<T>& kernels_;
 };
