@@ -12,23 +12,25 @@
 namespace carousel::cpu {
 namespace {
 
-/// acc = dy + extra + dg_next * W.
+/// acc = dy + extra + dg_next * W; the last part of the inner index.
 template <class T, int MR, int NV>
 CAROUSEL_INLINE void sum_dh(const CellBackwardArgs<T>& args, std::int64_t vec, std::int64_t first,
-                            Vec<T> (&acc)[MR][NV], Prefetch next) {
+                            Vec<T> (&acc)[MR][NV], const InnerPart<T>& part) {
     constexpr int L = Vec<T>::kLanes;
     const CellBackwardRow<T>* rows = args.rows + first;
     const T* a[MR];
+    for (int r = 0; r < MR; ++r) a[r] = rows[r].dg_next + part.begin;
+    start(part, acc);
+    tile_dot<PackedLayout::kColumns>(a, args.w + (vec * args.w_k + part.begin) * L, part.size,
+                                     args.w_k, acc, part.next);
     for (int r = 0; r < MR; ++r) {
-        a[r] = rows[r].dg_next;
         for (int v = 0; v < NV; ++v) {
             const std::int64_t unit = (vec + v) * L;
             const int lanes = lanes_of<T>(vec + v, args.hidden_size);
-            acc[r][v] =
+            acc[r][v] +=
                 load_lanes(rows[r].dy + unit, lanes) + load_lanes(rows[r].extra + unit, lanes);
         }
     }
-    tile_dot<PackedLayout::kColumns>(a, args.w + vec * args.w_k * L, args.k, args.w_k, acc, next);
     if (args.sum_squares != nullptr) add_squares(acc, args.sum_squares);
 }
 
@@ -36,6 +38,8 @@ CAROUSEL_INLINE void sum_dh(const CellBackwardArgs<T>& args, std::int64_t vec, s
 template <class T>
 CAROUSEL_INLINE void fetch_saved(const CellBackwardRow<T>& row, std::int64_t unit, std::int64_t H,
                                  int gate_slots, bool has_c) {
+    __builtin_prefetch(row.dy + unit, 0, 3);
+    __builtin_prefetch(row.extra + unit, 0, 3);
     for (int slot = 0; slot < gate_slots; ++slot)
         __builtin_prefetch(row.gates + slot * H + unit, 0, 3);
     if (!has_c) return;
@@ -45,7 +49,7 @@ CAROUSEL_INLINE void fetch_saved(const CellBackwardRow<T>& row, std::int64_t uni
 
 template <class T, int MR, int NV, class Cell>
 CAROUSEL_TILE backward_tile(const CellBackwardArgs<T>& args, std::int64_t vec, std::int64_t first,
-                            Prefetch next, const Cell& cell) {
+                            const InnerPart<T>& part, const Cell& cell) {
     for (int r = 0; r < MR; ++r) {
         for (int v = 0; v < NV; ++v) {
             fetch_saved(args.rows[first + r], (vec + v) * Vec<T>::kLanes, args.hidden_size,
@@ -53,7 +57,7 @@ CAROUSEL_TILE backward_tile(const CellBackwardArgs<T>& args, std::int64_t vec, s
         }
     }
     Vec<T> acc[MR][NV];
-    sum_dh(args, vec, first, acc, next);
+    sum_dh(args, vec, first, acc, part);
     for (int r = 0; r < MR; ++r) {
         for (int v = 0; v < NV; ++v) {
             cell(args.rows[first + r], (vec + v) * Vec<T>::kLanes,
@@ -65,9 +69,16 @@ CAROUSEL_TILE backward_tile(const CellBackwardArgs<T>& args, std::int64_t vec, s
 /// Sums dh tile by tile and hands each vector of it to cell(row, unit, lanes, dh).
 template <class T, class Cell>
 CAROUSEL_INLINE void backward_step(const CellBackwardArgs<T>& args, const Cell& cell) {
-    for_tiles<4, T>(args, [&](std::int64_t vec, std::int64_t first, auto mr, auto nv,
-                              Prefetch next) {
-        backward_tile<T, decltype(mr)::value, decltype(nv)::value>(args, vec, first, next, cell);
+    for_tiles<4, true, T>(args, [&](std::int64_t vec, std::int64_t first, auto mr, auto nv,
+                                    const InnerPart<T>& part) {
+        constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
+        if (!part.last) {
+            const T* a[MR];
+            for (int r = 0; r < MR; ++r) a[r] = args.rows[first + r].dg_next + part.begin;
+            part_tile<T, MR, NV>(a, args.w + vec * args.w_k * Vec<T>::kLanes, args.w_k, part);
+            return;
+        }
+        backward_tile<T, MR, NV>(args, vec, first, part, cell);
     });
 }
 

@@ -245,20 +245,20 @@ void gru_reset_before_gates(const CellForwardArgs<T>& args) {
 
 template <class T>
 void gru_reset_before_state(const CellForwardArgs<T>& args) {
-    for_tiles<4, T>(args,
-                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv, Prefetch next) {
-                        constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
-                        gru_reset_before_state_tile<T, MR, NV>(args, vec, first, next);
-                    });
+    for_tiles<4, false, T>(args, [&](std::int64_t vec, std::int64_t first, auto mr, auto nv,
+                                     const InnerPart<T>& part) {
+        constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
+        gru_reset_before_state_tile<T, MR, NV>(args, vec, first, part.next);
+    });
 }
 
 template <class Activation, class T>
 void vanilla_forward(const CellForwardArgs<T>& args) {
-    for_tiles<4, T>(args,
-                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv, Prefetch next) {
-                        constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
-                        vanilla_forward_tile<Activation, T, MR, NV>(args, vec, first, next);
-                    });
+    for_tiles<4, false, T>(args, [&](std::int64_t vec, std::int64_t first, auto mr, auto nv,
+                                     const InnerPart<T>& part) {
+        constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
+        vanilla_forward_tile<Activation, T, MR, NV>(args, vec, first, part.next);
+    });
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ CAROUSEL_INLINE void add_squares(const Vec<T> (&acc)[MR][NV], double* total) {
 
 template <PackedLayout layout, class T, int MR, int NV>
 CAROUSEL_TILE matmul_tile(const MatmulArgs<T>& args, std::int64_t vec, std::int64_t first,
-                          Prefetch next) {
+                          const InnerPart<T>& part) {
     constexpr int L = Vec<T>::kLanes;
     constexpr bool gates = layout == PackedLayout::kGates;
     const MatmulRow<T>* rows = args.rows + first;
@@ -30,18 +30,21 @@ CAROUSEL_TILE matmul_tile(const MatmulArgs<T>& args, std::int64_t vec, std::int6
     Vec<T> acc[MR][NV];
     const T* a[MR];
     for (int r = 0; r < MR; ++r) {
-        a[r] = rows[r].a;
+        a[r] = rows[r].a + part.begin;
         for (int v = 0; v < NV; ++v) {
-            acc[r][v] =
-                args.bias == nullptr ? Vec<T>(T(0)) : load_lanes(args.bias + column(v), lanes(v));
-            // What is added comes last: it may be far away, and arrives while the product is summed.
-            if (rows[r].init != nullptr) __builtin_prefetch(rows[r].init + column(v), 1, 3);
+            // What is added comes last: it and the result's lines may be far away, and arrive while
+            // the product is summed.
+            if (rows[r].init != nullptr && rows[r].init != rows[r].c)
+                __builtin_prefetch(rows[r].init + column(v), 0, 3);
+            __builtin_prefetch(rows[r].c + column(v), 1, 3);
         }
     }
-    const std::int64_t panel = args.w_k * (gates ? NV : 1) * L;
-    tile_dot<layout>(a, args.w + vec * panel, args.k, args.w_k, acc, next);
+    start(part, acc);
+    tile_dot<layout>(a, args.w + (vec * args.w_k + part.begin) * (gates ? NV : 1) * L, part.size,
+                     args.w_k, acc, part.next);
     for (int r = 0; r < MR; ++r) {
         for (int v = 0; v < NV; ++v) {
+            if (args.bias != nullptr) acc[r][v] += load_lanes(args.bias + column(v), lanes(v));
             if (rows[r].init != nullptr)
                 acc[r][v] += load_lanes(rows[r].init + column(v), lanes(v));
             if (rows[r].init2 != nullptr)
@@ -54,18 +57,25 @@ CAROUSEL_TILE matmul_tile(const MatmulArgs<T>& args, std::int64_t vec, std::int6
 
 template <class T>
 void matmul(const MatmulArgs<T>& args) {
-    for_tiles<4, T>(args,
-                    [&](std::int64_t vec, std::int64_t first, auto mr, auto nv, Prefetch next) {
-                        constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
-                        matmul_tile<PackedLayout::kColumns, T, MR, NV>(args, vec, first, next);
-                    });
+    for_tiles<4, true, T>(args, [&](std::int64_t vec, std::int64_t first, auto mr, auto nv,
+                                    const InnerPart<T>& part) {
+        constexpr int MR = decltype(mr)::value, NV = decltype(nv)::value;
+        if (!part.last) {
+            const T* a[MR];
+            for (int r = 0; r < MR; ++r) a[r] = args.rows[first + r].a + part.begin;
+            part_tile<T, MR, NV>(a, args.w + vec * args.w_k * Vec<T>::kLanes, args.w_k, part);
+            return;
+        }
+        matmul_tile<PackedLayout::kColumns, T, MR, NV>(args, vec, first, part);
+    });
 }
 
 template <int G, class T>
 void gates_matmul(const MatmulArgs<T>& args) {
     for_gate_tiles<G, T>(args, [&](std::int64_t vec, std::int64_t first, auto mr, Prefetch next) {
         constexpr int MR = decltype(mr)::value;
-        matmul_tile<PackedLayout::kGates, T, MR, G>(args, vec, first, next);
+        matmul_tile<PackedLayout::kGates, T, MR, G>(args, vec, first,
+                                                    {0, args.k, true, true, nullptr, next});
     });
 }
 
@@ -113,15 +123,21 @@ void pack(const PackArgs<T>& args) {
     }
 }
 
+/// A few rows at a time, vector by vector: a panel is written whole lines in a row, and the rows are read
+/// as so many streams.
 template <class T>
 void pack_rows(const PackRowsArgs<T>& args) {
     constexpr std::int64_t L = Vec<T>::kLanes;
-    for (std::int64_t k = 0; k < args.k; ++k) {
-        const T* row = args.rows[k];
+    constexpr std::int64_t kRows = 8;
+    for (std::int64_t k0 = 0; k0 < args.k; k0 += kRows) {
+        const std::int64_t k1 = k0 + kRows < args.k ? k0 + kRows : args.k;
         for (std::int64_t vec = args.vec_begin; vec < args.vec_end; ++vec) {
-            const Vec<T> value =
-                row == nullptr ? Vec<T>(T(0)) : load_lanes(row + vec * L, lanes_of<T>(vec, args.m));
-            store(args.packed + (vec * args.k + k) * L, value);
+            const int lanes = lanes_of<T>(vec, args.m);
+            for (std::int64_t k = k0; k < k1; ++k) {
+                const T* row = args.rows[k];
+                store(args.packed + (vec * args.k + k) * L,
+                      row == nullptr ? Vec<T>(T(0)) : load_lanes(row + vec * L, lanes));
+            }
         }
     }
 }

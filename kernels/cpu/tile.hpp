@@ -162,10 +162,11 @@ CAROUSEL_INLINE void with_constant(int n, F&& f) {
 }
 
 /// Splits [begin, end) into tiles of at most MaxRows rows, as even as possible, and calls
-/// f(first, Constant<rows>, Prefetch); the tiles share the fetching of the panel at `next`.
+/// f(first, Constant<rows>, Prefetch). Tile i < `streams` fetches k lines of the i-th stream of the panel
+/// that comes next, which are `stride` bytes apart.
 template <int MaxRows, class F>
 CAROUSEL_INLINE void for_row_tiles(std::int64_t begin, std::int64_t end, const void* next,
-                                   std::int64_t panel_bytes, std::int64_t k, F&& f) {
+                                   std::int64_t streams, std::int64_t stride, F&& f) {
     const std::int64_t num_rows = end - begin;
     const std::int64_t tiles = (num_rows + MaxRows - 1) / MaxRows;
     for (std::int64_t tile = 0; tile < tiles; ++tile) {
@@ -173,9 +174,8 @@ CAROUSEL_INLINE void for_row_tiles(std::int64_t begin, std::int64_t end, const v
         const std::int64_t last = begin + num_rows * (tile + 1) / tiles;
         Prefetch prefetch;
         // One tile alone reads its panel at the speed of memory and has no time to spare.
-        if (next != nullptr && tiles > 1 && (tile + 1) * k * kLineBytes <= panel_bytes) {
-            prefetch.lines = static_cast<const char*>(next) + tile * k * kLineBytes;
-        }
+        if (next != nullptr && tiles > 1 && tile < streams)
+            prefetch.lines = static_cast<const char*>(next) + tile * stride;
         with_constant<MaxRows>(
             static_cast<int>(last - first), [&](auto rows) __attribute__((always_inline)) {
                 f(first, rows, prefetch);
@@ -191,17 +191,65 @@ CAROUSEL_INLINE std::int64_t row_block(std::int64_t k) {
     return rows < 48 ? 48 : rows;
 }
 
+/// Part of the inner index that a tile sums. A panel that is larger than what a core's L2 holds beside
+/// the operands would come from further away for every tile of rows; it is cut, and sums that are not
+/// complete wait in `partial`.
+template <class T>
+struct InnerPart {
+    std::int64_t begin, size;
+    bool first, last;
+    T* partial;  ///< of this tile [MR][NV*L]
+    Prefetch next;
+};
+
+/// acc = what the parts before this one summed.
+template <class T, int MR, int NV>
+CAROUSEL_INLINE void start(const InnerPart<T>& part, Vec<T> (&acc)[MR][NV]) {
+    for (int r = 0; r < MR; ++r) {
+        for (int v = 0; v < NV; ++v) acc[r][v] = Vec<T>(T(0));
+    }
+    if (part.first) return;
+    for (int r = 0; r < MR; ++r) {
+        for (int v = 0; v < NV; ++v) acc[r][v] = load(part.partial + (r * NV + v) * Vec<T>::kLanes);
+    }
+}
+
+/// Sums a part that others follow.
+template <class T, int MR, int NV>
+CAROUSEL_TILE part_tile(const T* const (&a)[MR], const T* w, std::int64_t w_k,
+                        const InnerPart<T>& part) {
+    Vec<T> acc[MR][NV];
+    start(part, acc);
+    tile_dot<PackedLayout::kColumns>(a, w + part.begin * Vec<T>::kLanes, part.size, w_k, acc,
+                                     part.next);
+    for (int r = 0; r < MR; ++r) {
+        for (int v = 0; v < NV; ++v) store(part.partial + (r * NV + v) * Vec<T>::kLanes, acc[r][v]);
+    }
+}
+
 /// Walks the vectors [vec_begin, vec_end) of `args` in even groups of at most NV (5 go as 3 + 2, not
-/// 4 + 1), blocks of rows outside, tiles of rows inside:
-/// f(vec, first_row, Constant<MR>, Constant<NV>, Prefetch).
-template <int NV, class T, class Args, class F>
+/// 4 + 1), blocks of rows outside, then parts of the inner index, tiles of rows inside:
+/// f(vec, first_row, Constant<MR>, Constant<NV>, InnerPart). `cuts` says whether f knows of parts.
+template <int NV, bool cuts, class T, class Args, class F>
 CAROUSEL_INLINE void for_tiles(const Args& args, F&& f) {
-    const std::int64_t block = row_block<T>(args.k), panel = args.w_k * Vec<T>::kLanes;
+    constexpr std::int64_t L = Vec<T>::kLanes;
+    constexpr std::int64_t kPanelBytes = 600 * 1024, kPartBytes = 384 * 1024, kPartRows = 64;
+    alignas(kVectorBytes) T partial[cuts ? kPartRows * NV * L : L];
+    std::int64_t parts = 1, block = row_block<T>(args.k);
+    if (cuts && args.num_rows > tile_rows<NV>() && args.num_rows > 8) {
+        const std::int64_t bytes = args.k * NV * L * static_cast<std::int64_t>(sizeof(T));
+        if (bytes > kPanelBytes) {
+            parts = (bytes + kPartBytes - 1) / kPartBytes;
+            block = kPartRows;
+        }
+    }
+    const std::int64_t panel = args.w_k * L;
     const std::int64_t num_vecs = args.vec_end - args.vec_begin;
     const std::int64_t groups = (num_vecs + NV - 1) / NV;
     const auto edge = [&](std::int64_t group) {
         return args.vec_begin + num_vecs * group / groups;
     };
+    const auto inner = [&](std::int64_t part) { return args.k * part / parts; };
     for (std::int64_t begin = 0; begin < args.num_rows; begin += block) {
         const std::int64_t end = begin + block < args.num_rows ? begin + block : args.num_rows;
         for (std::int64_t i = 0; i < groups; ++i) {
@@ -211,12 +259,19 @@ CAROUSEL_INLINE void for_tiles(const Args& args, F&& f) {
             const T* next_panel = i + 1 < groups ? args.w + edge(next) * panel : nullptr;
             with_constant<NV>(static_cast<int>(edge(group + 1) - vec), [&](auto nv) {
                 constexpr int width = decltype(nv)::value;
-                const std::int64_t bytes = width * panel * static_cast<std::int64_t>(sizeof(T));
-                for_row_tiles<tile_rows<width>()>(
-                    begin, end, next_panel, bytes, args.k,
-                    [&](std::int64_t first, auto mr, Prefetch prefetch) {
-                        f(vec, first, mr, nv, prefetch);
-                    });
+                for (std::int64_t p = 0; p < parts; ++p) {
+                    InnerPart<T> part{
+                        inner(p), inner(p + 1) - inner(p), p == 0, p + 1 == parts, partial, {}};
+                    const T* after =
+                        part.last ? next_panel : args.w + vec * panel + inner(p + 1) * L;
+                    for_row_tiles<tile_rows<width>()>(
+                        begin, end, after, width, panel * static_cast<std::int64_t>(sizeof(T)),
+                        [&](std::int64_t first, auto mr, Prefetch prefetch) {
+                            part.next = prefetch;
+                            part.partial = partial + (cuts ? (first - begin) * width * L : 0);
+                            f(vec, first, mr, nv, part);
+                        });
+                }
             });
         }
     }
@@ -232,8 +287,7 @@ CAROUSEL_INLINE void for_gate_tiles(const Args& args, F&& f) {
             const std::int64_t vec = args.descending ? args.vec_begin + args.vec_end - 1 - i : i;
             const std::int64_t next = args.descending ? vec - 1 : vec + 1;
             const T* next_panel = i + 1 < args.vec_end ? args.w + next * panel : nullptr;
-            for_row_tiles<tile_rows<G>()>(begin, end, next_panel,
-                                          panel * static_cast<std::int64_t>(sizeof(T)), args.k,
+            for_row_tiles<tile_rows<G>()>(begin, end, next_panel, G, args.k * kLineBytes,
                                           [&](std::int64_t first, auto mr, Prefetch prefetch) {
                                               f(vec, first, mr, prefetch);
                                           });

@@ -173,7 +173,7 @@ void lay_out_grads(const RnnSpec& spec, const RnnPlanOptions& options, const Rnn
         work.carry = work.slices.add("carry", options.batch_size * spec.hidden_size, element);
     }
     // Long enough that reading and writing the gradients once a block is little, short enough for L2.
-    constexpr std::int64_t kProductRows = 640;
+    constexpr std::int64_t kProductRows = 1024;
     const auto padded = [&](std::int64_t size) {
         return (size + config.lanes - 1) / config.lanes * config.lanes;
     };
@@ -184,9 +184,9 @@ void lay_out_grads(const RnnSpec& spec, const RnnPlanOptions& options, const Rnn
                         work.product_rows * (padded(std::max(spec.input_size, wide)) +
                                              padded(spec.output_size()) + padded(spec.hidden_size)),
                         element);
-    work.transposed =
-        work.slices.add("transposed gate gradients",
-                        work.product_rows * kProductColumns * config.num_threads, element);
+    work.transposed = work.slices.add(
+        "transposed gate gradients",
+        product_stride(work.product_rows) * kProductColumns * config.num_threads, element);
     work.norms = work.slices.add("norms", options.seq_len * config.num_threads, sizeof(double));
 }
 

@@ -93,6 +93,12 @@ struct RnnSchedule {
 /// Gate rows that one thread transposes at a time for weight gradients: with kProductRows steps, a
 /// fifth of an L2 cache of 1 MiB.
 inline constexpr std::int64_t kProductColumns = 96;
+/// Elements from one of these columns to the next: an odd number of lines, so that columns do not meet
+/// in the same sets of a cache.
+constexpr std::int64_t product_stride(std::int64_t product_rows) noexcept {
+    constexpr std::int64_t kLine = 16;
+    return ((product_rows + kLine - 1) / kLine | 1) * kLine;
+}
 
 /// Slots of H values that one row of saved gates / of gate gradients has.
 std::int64_t gate_slots(Cell cell) noexcept;

@@ -57,8 +57,9 @@ void BackwardPass<T>::multiply_block(const Member& member, const WeightProducts&
                                      Span gate_rows, std::int64_t count,
                                      bool first) const noexcept {
     auto* rows = reinterpret_cast<MatmulRow<T>*>(row_list(member));
+    const std::int64_t stride = product_stride(work_.product_rows);
     T* transposed = work_.slices.template at<T>(args_.workspace, work_.transposed) +
-                    member.tid * work_.product_rows * kProductColumns;
+                    member.tid * stride * kProductColumns;
     for (std::int64_t begin = gate_rows.begin; begin < gate_rows.end; begin += kProductColumns) {
         const std::int64_t end = std::min(begin + kProductColumns, gate_rows.end);
         TransposeArgs<T> transpose;
@@ -67,7 +68,7 @@ void BackwardPass<T>::multiply_block(const Member& member, const WeightProducts&
         transpose.columns = end - begin;
         transpose.ld = products.ld;
         transpose.out = transposed;
-        transpose.ld_out = count;
+        transpose.ld_out = stride;
         kernels_.transpose(transpose);
         for (int i = 0; i < products.num_targets; ++i) {
             const Target<T>& target = products.targets[i];
@@ -76,7 +77,7 @@ void BackwardPass<T>::multiply_block(const Member& member, const WeightProducts&
             const std::int64_t to = std::min(end, target.a_column + target.m);
             for (std::int64_t m = from; m < to; ++m) {
                 T* c = target.c + (m - target.a_column) * operand.width;
-                rows[m - from] = {transposed + (m - begin) * count,
+                rows[m - from] = {transposed + (m - begin) * stride,
                                   first && !args_.accumulate ? nullptr : c, nullptr, c};
             }
             if (from >= to) continue;
