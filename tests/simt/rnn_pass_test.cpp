@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "carousel/error.hpp"
 #include "simt/simt_device.hpp"
 #include "tests/support/compare.hpp"
 #include "tests/support/rnn_run.hpp"
@@ -93,7 +94,7 @@ TEST_P(SimtRnnPass, EveryDtypeMatchesTheOracle) {
 INSTANTIATE_TEST_SUITE_P(Cells, SimtRnnPass,
                          testing::Values(Cell::kRnnTanh, Cell::kRnnRelu, Cell::kLstm, Cell::kGru,
                                          Cell::kGruResetBefore),
-                         [](const auto& info) { return std::string(cell_name(info.param)); });
+                         [](const auto& cell) { return std::string(cell_name(cell.param)); });
 
 // Layers on diagonals and directions beside each other, in whatever order events leave free.
 TEST(SimtRnnQueues, AnyOrderThatEventsAllowGivesTheSameBits) {
