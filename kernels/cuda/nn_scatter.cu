@@ -178,7 +178,7 @@ __global__ void __launch_bounds__(32 * kRunRows) add_runs_kernel(RunsArgs runs) 
         const std::int64_t j = tile + lane * kVec;
         const bool active = j < args.row_size;
         S* to = static_cast<S*>(args.table) + id * args.row_size + j;
-        A sum[kVec];
+        A sum[kVec] = {};
         if (active) load_pack<kVec>(to, sum);
         int length = 32;
         for (std::int64_t base = start; length == 32; base += 32) {
