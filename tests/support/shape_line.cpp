@@ -55,6 +55,12 @@ bool parse_flag(const std::string& word, ShapeLine& line) {
         line.spec.dtype = DType::kF32;
     else if (word == "f64")
         line.spec.dtype = DType::kF64;
+    else if (word == "tf32")
+        line.spec.dtype = DType::kTf32;
+    else if (word == "bf16")
+        line.spec.dtype = DType::kBf16;
+    else if (word == "f16")
+        line.spec.dtype = DType::kF16;
     else
         return false;
     return true;
