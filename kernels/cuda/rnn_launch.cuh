@@ -39,7 +39,10 @@ Launch with_storage(DType dtype, const Make& make) {
 template <class S>
 class Alignment {
 public:
-    explicit Alignment(std::int64_t columns) { check(columns); }
+    /// `y_columns` as in StepCommon; only masks of dropout ask for it.
+    explicit Alignment(std::int64_t columns, std::int64_t y_columns = 0) : y_columns_(y_columns) {
+        check(columns);
+    }
     Alignment& tensor(const void* base) {  ///< of S, dense in rows of `columns` or a multiple
         return address(base, kVector<S> * sizeof(S));
     }
@@ -50,6 +53,13 @@ public:
         if (base != nullptr) check(stride);
         return tensor(base);
     }
+    Alignment& multiple(std::int64_t elements) {
+        check(elements);
+        return *this;
+    }
+    Alignment& mask(std::int32_t drops, std::int64_t first_column) {
+        return drops == 0 ? *this : multiple(first_column).multiple(y_columns_);
+    }
     bool whole() const { return whole_; }
 
 private:
@@ -58,17 +68,20 @@ private:
         whole_ = whole_ && reinterpret_cast<std::uintptr_t>(base) % bytes == 0;
         return *this;
     }
+    std::int64_t y_columns_;
     bool whole_ = true;
 };
 
 template <class S>
 void check(Alignment<S>& alignment, const StateOut& out) {
     alignment.tensor(out.h_next).tensor(out.hy).rows(out.y, out.y_stride);
+    alignment.mask(out.drops, out.mask_column);
     alignment.rows(out.y_out, out.y_out_stride);
 }
 template <class S>
 void check(Alignment<S>& alignment, const GradIn& in) {
     alignment.rows(in.dy, in.dy_stride).sums(in.dh_state);
+    alignment.mask(in.drops, in.mask_column);
 }
 template <class S>
 void check(Alignment<S>& alignment, const CellForwardPart& part) {
@@ -113,8 +126,8 @@ Launch step_launch(const char* name, const Args& args, std::int64_t columns,
                    std::int64_t max_row_blocks, void (*vector_kernel)(StepArgs<Args>),
                    void (*scalar_kernel)(StepArgs<Args>), std::int64_t other_columns = 0) {
     const StepCommon& common = args.common;
-    Alignment<S> alignment(columns);
-    if (other_columns % kVector<S> != 0) alignment = Alignment<S>(other_columns);
+    Alignment<S> alignment(columns, common.y_columns);
+    alignment.multiple(other_columns);
     for (int p = 0; p < common.num_parts; ++p) check(alignment, args.parts[p]);
     const int vector = alignment.whole() ? kVector<S> : 1;
     const StepGeometry geometry = step_geometry(common.batch_size, columns, vector, max_row_blocks);

@@ -150,7 +150,8 @@ struct StepArgs : Args {
     DropoutScale scale;
 };
 
-/// Multipliers, 0 or 1/(1-p), of elements [element, element + V) of [T,N,D*O].
+/// Multipliers, 0 or 1/(1-p), of elements [element, element + V) of [T,N,D*O]; `element` is a multiple
+/// of V, so that one draw of four words has them all.
 ///
 /// Source   the draw of src/backend/dropout_mask.hpp: word e%4 of Philox4x32-10 at counter e/4.
 template <class A, int V>
@@ -158,28 +159,18 @@ __device__ __forceinline__ Pack<A, V> dropout_multiplier(const StepCommon& commo
                                                          const DropoutScale& scale,
                                                          std::uint32_t layer,
                                                          std::int64_t element) {
-    constexpr int kDraws = V == 1 ? 1 : 2;  // V elements may lie in two counters
-    const std::uint64_t seed = common.dropout_key[0], step = common.dropout_key[1];
-    const std::uint64_t block = static_cast<std::uint64_t>(element) / 4;
-    const int first = static_cast<int>(element % 4);
-    std::uint32_t words[8] = {};
-#pragma unroll
-    for (int draw = 0; draw < kDraws; ++draw) {
-        if (draw > 0 && first + V <= 4) continue;
-        const PhiloxWords drawn =
-            dropout_words(seed, step, layer, block + static_cast<std::uint64_t>(draw));
-#pragma unroll
-        for (int w = 0; w < 4; ++w) words[4 * draw + w] = drawn.w[w];
-    }
-    // words[first + v] by two conditional moves: an array indexed at run time would live in memory.
-#pragma unroll
-    for (int w = 0; w < 7; ++w) words[w] = (first & 1) != 0 ? words[w + 1] : words[w];
-#pragma unroll
-    for (int w = 0; w < 5; ++w) words[w] = (first & 2) != 0 ? words[w + 2] : words[w];
+    const PhiloxWords drawn = dropout_words(common.dropout_key[0], common.dropout_key[1], layer,
+                                            static_cast<std::uint64_t>(element) / 4);
+    // Word e%4 + v by two conditional moves: an array indexed at run time would live in memory.
+    const bool odd = element % 2 != 0, upper = element % 4 >= 2;
     Pack<A, V> out;
 #pragma unroll
-    for (int v = 0; v < V; ++v)
-        out.at[v] = words[v] < scale.threshold ? A(0) : static_cast<A>(scale.keep);
+    for (int v = 0; v < V; ++v) {
+        std::uint32_t word = drawn.w[v];
+        if constexpr (V <= 2) word = upper ? drawn.w[v + 2] : word;
+        if constexpr (V == 1) word = odd ? (upper ? drawn.w[3] : drawn.w[1]) : word;
+        out.at[v] = word < scale.threshold ? A(0) : static_cast<A>(scale.keep);
+    }
     return out;
 }
 

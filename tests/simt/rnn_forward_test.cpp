@@ -155,6 +155,7 @@ void ForwardPart::expect_state(const StepWorld& w, const Values& state) const {
     if (hy != nullptr) to_hy.emplace(*hy);
     if (y != nullptr) to_y.emplace(*y, 2.0);  // rounded before and after the mask
     if (y_out != nullptr) to_y_out.emplace(*y_out);
+    bool masked = true;
     for (std::int64_t n = 0; n < w.step.N; ++n) {
         const bool valid = w.rules.valid(at.t, n);
         const bool cut = w.rules.cut_after(at.t, at.reverse, n);
@@ -164,8 +165,13 @@ void ForwardPart::expect_state(const StepWorld& w, const Values& state) const {
             if (hy != nullptr) (*to_hy)(n, j, h_new);
             if (y_out != nullptr) (*to_y_out)(n, j, valid ? h_new : 0.0);
             if (y != nullptr) (*to_y)(n, j, valid ? h_new * w.mask(at, n, j) : 0.0);
+            if (y != nullptr && y_out != nullptr) {  // the mask acts on y as it is stored
+                masked = masked &&
+                         y->get(n, j) == round_to(w.stored, y_out->get(n, j) * w.mask(at, n, j));
+            }
         }
     }
+    EXPECT_TRUE(masked) << "y is not y_out through the mask";
 }
 
 void ForwardPart::expect_cell(const StepWorld& w) const {
@@ -268,6 +274,31 @@ TEST(SimtRnnForward, AnyLateTensorMakesAccessScalar) {
                 step.layout = {Layout::kNone, 1};  // a stride alone
                 check_forward(step, schedules(1)[0], 1);
             }
+        }
+    }
+}
+
+/// Whether gates are saved does not change the state, not even in the types that round what is saved.
+TEST(SimtRnnForward, SavingGatesChangesNothing) {
+    for (const Cell cell : kCells) {
+        for (const DType dtype : kTypes) {
+            std::vector<std::vector<std::uint8_t>> states;
+            for (const bool saves : {false, true}) {
+                StepCase step = full_case(cell, dtype);
+                step.parts.resize(1);
+                StepWorld w(step);
+                ForwardPart part(w, step.parts[0]);
+                cuda::CellForwardArgs args;
+                args.common = w.common;
+                args.parts[0] = part.cell_args(w);
+                if (!saves) args.parts[0].gates = args.parts[0].gates_out = nullptr;
+                run_checked(kernels().cell_forward(args), schedules(1)[0]);
+                if (cell == Cell::kGruResetBefore)
+                    run_checked(kernels().cell_forward_second(args), schedules(1)[0]);
+                states.push_back(part.h_next->bytes());
+                EXPECT_NE(states.back(), std::vector<std::uint8_t>(states.back().size(), 0xFF));
+            }
+            EXPECT_EQ(states[0], states[1]) << cell_name(cell) << " " << dtype_name(dtype);
         }
     }
 }

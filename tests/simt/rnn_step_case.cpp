@@ -131,9 +131,18 @@ StepWorld::StepWorld(const StepCase& of)
     if (!step.drops) return;
     common.dropout = kDropout;
     common.dropout_key = key_.data();
-    mask_.resize(static_cast<std::size_t>(step.T * step.N * common.y_columns));
-    fill_dropout_mask(DropoutKey{kSeed, kStep, kLayer}, kDropout, 0,
-                      static_cast<std::int64_t>(mask_.size()), mask_.data());
+    const auto draw = [&](auto* multipliers, std::int64_t count) {
+        fill_dropout_mask(DropoutKey{kSeed, kStep, kLayer}, kDropout, 0, count, multipliers);
+    };
+    const std::int64_t count = step.T * step.N * common.y_columns;
+    mask_.resize(static_cast<std::size_t>(count));
+    if (sums == DType::kF64) {
+        draw(mask_.data(), count);
+    } else {
+        std::vector<float> multipliers(mask_.size());
+        draw(multipliers.data(), count);
+        mask_.assign(multipliers.begin(), multipliers.end());
+    }
 }
 
 double StepWorld::mask(const Position& at, std::int64_t n, std::int64_t j) const {
