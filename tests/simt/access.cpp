@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "simt/ptx_runtime.hpp"
 #include "simt/symbols.hpp"
 
 namespace carousel::simt {
@@ -73,6 +74,20 @@ void note_volatile(std::uintptr_t address, std::size_t size, bool write, const v
     }
 }
 
+void check_access(std::uintptr_t address, std::size_t size, bool write, SourceLocation at) {
+    const char* why = in_arena(address) ? why_not(address, size, write) : "no device memory";
+    if (why != nullptr) {
+        running_executor->fail(fault_text(why, address, size, write), line_text(at));
+    }
+}
+
+void device_access(std::uintptr_t address, std::size_t size, bool write, SourceLocation at) {
+    check_access(address, size, write, at);
+    if (RaceChecker* races = running_executor->races()) {
+        races->access(*running_executor->current(), address, size, write, RaceChecker::site_of(at));
+    }
+}
+
 void strong_before(const void* address, std::size_t size, bool writes, SourceLocation at) {
     const auto begin = reinterpret_cast<std::uintptr_t>(address);
     if (begin % size != 0) {
@@ -80,9 +95,7 @@ void strong_before(const void* address, std::size_t size, bool writes, SourceLoc
                                line_text(at));
     }
     if (in_arena(begin)) {
-        if (const char* why = why_not(begin, size, writes)) {
-            running_executor->fail(fault_text(why, begin, size, writes), line_text(at));
-        }
+        check_access(begin, size, writes, at);
     }
 }
 

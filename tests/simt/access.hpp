@@ -15,4 +15,7 @@ void note_access(std::uintptr_t address, std::size_t size, bool write, const voi
 /// The same through a volatile pointer: a relaxed strong access at system scope.
 void note_volatile(std::uintptr_t address, std::size_t size, bool write, const void* caller);
 
+/// Faults unless the running thread may access these bytes.
+void check_access(std::uintptr_t address, std::size_t size, bool write, SourceLocation at);
+
 }  // namespace carousel::simt

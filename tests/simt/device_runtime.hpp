@@ -38,6 +38,7 @@ struct WarpOperation {
     void (*body)(void* const payloads[32], unsigned mask);
     bool orders_memory;
     bool same_line;  ///< lanes that come from different lines are a fault
+    bool whole_warp = false;
 };
 /// Leaves `payload` and returns when all lanes of `mask` have come and the last has run the body.
 void warp_collective(const WarpOperation& operation, unsigned mask, void* payload,

@@ -84,7 +84,8 @@ Executor::Executor(const cuda::Launch& launch, const Options& options)
       options_(options),
       block_threads_(static_cast<unsigned>(volume(launch.block))),
       num_blocks_(volume(launch.grid)),
-      schedule_(options, num_blocks_ / launch.cluster, block_threads_) {
+      schedule_(options, num_blocks_ / launch.cluster, block_threads_),
+      async_(*this) {
     std::uint64_t resident = launch.cooperative ? num_blocks_ : options.resident_blocks;
     resident = (resident + launch.cluster - 1) / launch.cluster * launch.cluster;
     resident = std::min(std::max<std::uint64_t>(resident, launch.cluster), num_blocks_);
@@ -108,6 +109,7 @@ Executor::Executor(const cuda::Launch& launch, const Options& options)
         }
         slots_.push_back(std::move(block));
     }
+    clusters_.resize(resident / launch.cluster);
     if (options.races && can_check_races()) {
         races_ = std::make_unique<RaceChecker>(report_, block_threads_, launch.cluster, resident);
     }
@@ -168,6 +170,7 @@ void Executor::start_block(Block* block, std::uint64_t linear) {
     for (Thread& thread : block->threads) {
         thread.state = State::kUnstarted;
         thread.polled = nullptr;
+        thread.cluster_arrived = false;
     }
     for (Warp& warp : block->warps) {
         warp.exited = 0;
@@ -187,6 +190,7 @@ void Executor::start_block(Block* block, std::uint64_t linear) {
 
 void Executor::finish_block(Block* block) {
     if (block->window != nullptr) {
+        async_.finish_block(block->window->begin, block->window->bytes);
         set_valid(block->window->begin, block->window->bytes, false);
         std::fill(block->static_ready.begin(), block->static_ready.end(), std::uint8_t{0});
     }
@@ -259,13 +263,21 @@ void Executor::finish(Thread* thread) {
 }
 
 void Executor::check_exit(const Thread& thread) {
-    for (const NamedBarrier& barrier : thread.block->barriers) {
-        if (barrier.arrived > 0 && barrier.expected == block_threads_) {
-            fail("divergent barrier: returns while " + std::to_string(barrier.arrived) +
-                     " threads of its block have arrived at the barrier at " +
-                     line_text(barrier.has_sync_line ? barrier.sync_at : barrier.arrive_at),
-                 "");
-        }
+    async_.finish_thread(thread);
+    const ClusterBarrier& cluster = cluster_barrier(*thread.block);
+    if (cluster.arrived > 0 && !thread.cluster_arrived) {
+        fail("divergent barrier: returns while " + std::to_string(cluster.arrived) +
+                 " threads of its cluster have arrived at the barrier at " + line_text(cluster.at),
+             "");
+    }
+    // Barrier 0 is __syncthreads. Threads may leave after arriving at another; whoever then waits for
+    // one that has left is a deadlock.
+    const NamedBarrier& barrier = thread.block->barriers[0];
+    if (barrier.arrived > 0) {
+        fail("divergent barrier: returns while " + std::to_string(barrier.arrived) +
+                 " threads of its block have arrived at the barrier at " +
+                 line_text(barrier.has_sync_line ? barrier.sync_at : barrier.arrive_at),
+             "");
     }
     for (const Rendezvous& pending : thread.warp->pending) {
         if (pending.operation != nullptr && (pending.mask >> thread.lane & 1U) != 0) {
@@ -278,30 +290,52 @@ void Executor::check_exit(const Thread& thread) {
 
 Thread* Executor::pick() {
     clock_ns_ += 1;
-    for (;;) {
+    constexpr std::uint64_t kLandOneIn = 16;
+    if (!async_.idle() && schedule_.random() % kLandOneIn == 0) {
+        async_.land_one(schedule_.random());
+    }
+    do {
         if (Thread* thread = schedule_.next()) {
             return thread;
         }
-        if (polling_.empty()) {
-            if (live_blocks_ == 0) {
-                return nullptr;
-            }
-            break;
-        }
-        idle_wakes_ = progress_ == progress_at_wake_ ? idle_wakes_ + 1 : 0;
-        constexpr int kPatience = 3;  // looks of every poller at a world that does not change
-        if (idle_wakes_ > kPatience) {
-            break;
-        }
-        progress_at_wake_ = progress_;
-        for (Thread* thread : polling_) {
-            schedule_.add_ready(thread);
-        }
-        polling_.clear();
+    } while (async_.land_one(schedule_.random()) || wake_pollers());
+    if (live_blocks_ > 0) {
+        failed_ = true;
+        error_ = deadlock_text();
     }
-    failed_ = true;
-    error_ = deadlock_text();
     return nullptr;
+}
+
+/// Lets threads that poll look again; false when they have looked at the same world too often.
+bool Executor::wake_pollers() {
+    if (polling_.empty()) {
+        return false;
+    }
+    idle_wakes_ = progress_ == progress_at_wake_ ? idle_wakes_ + 1 : 0;
+    constexpr int kPatience = 3;
+    if (idle_wakes_ > kPatience) {
+        constexpr int kMaxJumps = 1000;
+        constexpr std::uint64_t kJumpNs = 100'000'000;
+        if (!clock_looked_at_ || ++clock_jumps_ > kMaxJumps) {
+            return false;
+        }
+        // They wait with a limit in time; bring it nearer.
+        clock_ns_ += kJumpNs;
+        clock_looked_at_ = false;
+        idle_wakes_ = 0;
+    }
+    progress_at_wake_ = progress_;
+    for (Thread* thread : polling_) {
+        schedule_.add_ready(thread);
+    }
+    polling_.clear();
+    return true;
+}
+
+std::uint64_t Executor::clock_ns() {
+    constexpr std::uint64_t kNsPerLook = 20;
+    clock_looked_at_ = true;
+    return clock_ns_ += kNsPerLook;
 }
 
 std::string Executor::deadlock_text() const {
@@ -408,7 +442,7 @@ unsigned Executor::barrier(unsigned id, unsigned count, bool wait_for_all, unsig
              line_text(at));
     }
     NamedBarrier& named = block->barriers[id];
-    if (expected == block_threads_ && block->exited > 0) {
+    if (id == 0 && block->exited > 0) {
         fail("divergent barrier: " + std::to_string(block->exited) +
                  " threads of the block have returned before this barrier",
              line_text(at));
@@ -478,6 +512,9 @@ void Executor::warp_collective(const WarpOperation& operation, unsigned mask, vo
     const unsigned needed = mask & warp.present;
     if ((mask & bit) == 0) {
         fail(std::string(operation.name) + ": the lane is not in its own mask", line_text(at));
+    }
+    if (operation.whole_warp && warp.present != 0xFFFFFFFFU) {
+        fail(std::string(operation.name) + ": the warp has not got 32 lanes", line_text(at));
     }
     if ((mask & warp.exited) != 0) {
         fail(std::string(operation.name) + ": its mask names lanes that have returned",

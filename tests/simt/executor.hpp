@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "simt/async.hpp"
 #include "simt/device_runtime.hpp"
 #include "simt/fiber.hpp"
 #include "simt/race.hpp"
@@ -34,6 +35,8 @@ struct Thread {
     const char* wait_for = "";
     SourceLocation wait_at;
     unsigned barrier_result = 0;
+    bool cluster_arrived = false;
+    std::uint64_t cluster_generation = 0;
     // Its last strong read, to see a loop that waits for a value to change.
     const void* polled = nullptr;
     std::uint64_t polled_value = 0;
@@ -63,6 +66,14 @@ struct NamedBarrier {
     SourceLocation sync_at, arrive_at;
     std::vector<Thread*> waiting;
     std::vector<ReleaseClock> handed_on;  ///< by threads that arrive and do not wait
+};
+
+struct ClusterBarrier {
+    unsigned arrived = 0;
+    std::uint64_t generation = 0;
+    SourceLocation at;
+    std::vector<Thread*> waiting;
+    ReleaseClock collecting, completed;
 };
 
 struct SharedArray {
@@ -137,15 +148,22 @@ public:
     void progress();
     RaceChecker* races() { return races_.get(); }  ///< null when off
     void poll(const char* what, SourceLocation at);
-    std::uint64_t clock_ns() { return clock_ns_ += kNsPerLook; }
+    /// Virtual time; a launch in which nothing else moves gets to its end quickly.
+    std::uint64_t clock_ns();
+    AsyncEngine& async() { return async_; }
+    void cluster_arrive(bool releases, SourceLocation at);
+    void cluster_wait(SourceLocation at);
+    unsigned cluster_rank() const;
+    unsigned cluster_size() const { return launch_.cluster; }
+    std::uintptr_t map_to_rank(std::uintptr_t address, unsigned rank, SourceLocation at);
     /// Where the thread is, for messages.
     static std::string place(const Thread& thread);
 
     static void fiber_entry(Fiber* self);
 
 private:
-    static constexpr std::uint64_t kNsPerLook = 20;
-
+    ClusterBarrier& cluster_barrier(const Block& block);
+    bool wake_pollers();
     void admit();
     void start_block(Block* block, std::uint64_t linear);
     void finish(Thread* thread);
@@ -174,7 +192,11 @@ private:
     std::uint64_t progress_ = 0, progress_at_wake_ = 0;
     int idle_wakes_ = 0;
     std::unique_ptr<RaceChecker> races_;
+    AsyncEngine async_;
+    std::vector<ClusterBarrier> clusters_;  ///< by slots
     std::uint64_t clock_ns_ = 0;
+    bool clock_looked_at_ = false;
+    int clock_jumps_ = 0;
     Thread* current_ = nullptr;
     Fiber host_;
     bool failed_ = false;

@@ -261,14 +261,19 @@ void RaceChecker::add(std::vector<ReleaseClock>& releases, const ReleaseClock& r
     releases.push_back(released);
 }
 
-void RaceChecker::strong_access(const Thread& thread, std::uintptr_t address, std::size_t size,
-                                bool reads, bool writes, Order order, Scope scope,
-                                std::uint32_t site) {
+void RaceChecker::mark_strong(const Thread& thread, std::uintptr_t address, std::size_t size,
+                              bool reads, bool writes, Scope scope, std::uint32_t site) {
     AccessRecord record;
     record.site = site;
     record.strong = 1;
     record.scope = scope;
     visit(who(thread), address, size, reads, writes, record);
+}
+
+void RaceChecker::strong_access(const Thread& thread, std::uintptr_t address, std::size_t size,
+                                bool reads, bool writes, Order order, Scope scope,
+                                std::uint32_t site) {
+    mark_strong(thread, address, size, reads, writes, scope, site);
     std::vector<ReleaseClock>& releases = locations_[address];
     ThreadClock& clock = clock_of(thread);
     if (reads) {
@@ -392,6 +397,13 @@ void RaceChecker::synchronise(const std::vector<Thread*>& threads) {
         clock_of(*thread).known = known;
         clock_of(*thread).async_known = async_all;
     }
+}
+
+ReleaseClock RaceChecker::combined(const ReleaseClock& a, const ReleaseClock& b) {
+    ReleaseClock result = b;
+    result.clock = joined(a.clock, b.clock);
+    result.async_clock = joined(a.async_clock, b.async_clock);
+    return result;
 }
 
 AsyncToken RaceChecker::fork(const Thread& thread) {

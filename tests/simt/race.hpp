@@ -98,6 +98,9 @@ public:
                 std::uint32_t site);
     void strong_access(const Thread& thread, std::uintptr_t address, std::size_t size, bool reads,
                        bool writes, Order order, Scope scope, std::uint32_t site);
+    /// The mark of a strong access by an instruction that orders memory in its own way.
+    void mark_strong(const Thread& thread, std::uintptr_t address, std::size_t size, bool reads,
+                     bool writes, Scope scope, std::uint32_t site);
     void fence(const Thread& thread, Scope scope);
     /// Orders everything the threads did before everything they do next.
     void synchronise(const std::vector<Thread*>& threads);
@@ -106,6 +109,8 @@ public:
     /// What a relaxed arrival hands on: the work before the thread's last fence.
     ReleaseClock fenced(const Thread& thread, Scope scope);
     void acquire(const Thread& thread, const ReleaseClock& released, Scope scope);
+
+    static ReleaseClock combined(const ReleaseClock& a, const ReleaseClock& b);
 
     AsyncToken fork(const Thread& thread);
     void async_access(const AsyncToken& token, std::uintptr_t address, std::size_t size, bool write,
