@@ -22,6 +22,13 @@
 
 #else
 
+// Instructions of sm_90 in the code for older cards, which never launch a kernel that has them.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define CAROUSEL_PTX_SM90(...) __trap()
+#else
+#define CAROUSEL_PTX_SM90(...) asm volatile(__VA_ARGS__)
+#endif
+
 namespace carousel::cuda::ptx {
 
 enum class Scope { kBlock, kCluster, kDevice, kSystem };
@@ -132,11 +139,11 @@ __device__ __forceinline__ void fence_acq_rel() {
 }
 /// Between generic accesses and those of bulk copies to the same memory.
 __device__ __forceinline__ void fence_proxy_async() {
-    asm volatile("fence.proxy.async;" ::: "memory");
+    CAROUSEL_PTX_SM90("fence.proxy.async;" ::: "memory");
 }
 /// After mbarrier_init, before a relaxed cluster barrier that publishes it.
 __device__ __forceinline__ void fence_mbarrier_init() {
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    CAROUSEL_PTX_SM90("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
 // Named barriers of the block; `count` threads, a multiple of 32.
@@ -151,63 +158,66 @@ __device__ __forceinline__ void bar_arrive(unsigned id, unsigned count) {
 // Clusters.
 
 __device__ __forceinline__ unsigned cluster_rank() {
-    unsigned rank;
-    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    unsigned rank = 0;
+    CAROUSEL_PTX_SM90("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return rank;
 }
 __device__ __forceinline__ unsigned cluster_size() {
-    unsigned size;
-    asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
+    unsigned size = 0;
+    CAROUSEL_PTX_SM90("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
     return size;
 }
 __device__ __forceinline__ void cluster_arrive() {
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    CAROUSEL_PTX_SM90("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void cluster_arrive_relaxed() {
-    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+    CAROUSEL_PTX_SM90("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void cluster_wait() {
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+    CAROUSEL_PTX_SM90("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 __device__ __forceinline__ SharedAddress shared_address(const void* p) {
     return static_cast<SharedAddress>(__cvta_generic_to_shared(p));
 }
 /// The same place in the shared memory of block `rank` of the cluster.
 __device__ __forceinline__ SharedAddress map_to_rank(SharedAddress address, unsigned rank) {
-    SharedAddress mapped;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(mapped) : "r"(address), "r"(rank));
+    SharedAddress mapped = 0;
+    CAROUSEL_PTX_SM90("mapa.shared::cluster.u32 %0, %1, %2;"
+                      : "=r"(mapped)
+                      : "r"(address), "r"(rank));
     return mapped;
 }
 __device__ __forceinline__ std::uint32_t load_cluster(SharedAddress address) {
-    std::uint32_t value;
-    asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+    std::uint32_t value = 0;
+    CAROUSEL_PTX_SM90("ld.shared::cluster.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
     return value;
 }
 __device__ __forceinline__ void store_cluster(SharedAddress address, std::uint32_t value) {
-    asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+    CAROUSEL_PTX_SM90("st.shared::cluster.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
 
 // mbarriers.
 
 __device__ __forceinline__ void mbarrier_init(std::uint64_t* barrier, unsigned arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)),
-                 "r"(arrivals)
-                 : "memory");
+    CAROUSEL_PTX_SM90("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)),
+                      "r"(arrivals)
+                      : "memory");
 }
 __device__ __forceinline__ void mbarrier_invalidate(std::uint64_t* barrier) {
-    asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
+    CAROUSEL_PTX_SM90("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(shared_address(barrier))
+                      : "memory");
 }
 __device__ __forceinline__ void mbarrier_arrive(std::uint64_t* barrier) {
-    asm volatile(
+    CAROUSEL_PTX_SM90(
         "mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier))
         : "memory");
 }
 /// Arrives, and makes the phase wait for `bytes` more.
 __device__ __forceinline__ void mbarrier_arrive_expect(std::uint64_t* barrier, unsigned bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::"r"(
-                     shared_address(barrier)),
-                 "r"(bytes)
-                 : "memory");
+    CAROUSEL_PTX_SM90("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::"r"(
+                          shared_address(barrier)),
+                      "r"(bytes)
+                      : "memory");
 }
 /// Arrives at a barrier of any block of the cluster; `kScope` must be the cluster for another block's
 /// threads to see what was written before.
@@ -215,11 +225,12 @@ template <Scope kScope>
 __device__ __forceinline__ void mbarrier_arrive_remote(SharedAddress barrier) {
     static_assert(kScope == Scope::kBlock || kScope == Scope::kCluster);
     if constexpr (kScope == Scope::kCluster) {
-        asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier)
-                     : "memory");
+        CAROUSEL_PTX_SM90(
+            "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier)
+            : "memory");
     } else {
-        asm volatile("mbarrier.arrive.release.cta.shared::cluster.b64 _, [%0];" ::"r"(barrier)
-                     : "memory");
+        CAROUSEL_PTX_SM90("mbarrier.arrive.release.cta.shared::cluster.b64 _, [%0];" ::"r"(barrier)
+                          : "memory");
     }
 }
 /// Whether the phase of this parity has completed; may wait a while for it. A fresh barrier is in
@@ -227,9 +238,9 @@ __device__ __forceinline__ void mbarrier_arrive_remote(SharedAddress barrier) {
 template <Scope kScope>
 __device__ __forceinline__ bool mbarrier_try_wait(std::uint64_t* barrier, unsigned parity) {
     static_assert(kScope == Scope::kBlock || kScope == Scope::kCluster);
-    std::uint32_t done;
+    std::uint32_t done = 0;
     if constexpr (kScope == Scope::kCluster) {
-        asm volatile(
+        CAROUSEL_PTX_SM90(
             "{\n.reg .pred p;\n"
             "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
             "selp.u32 %0, 1, 0, p;\n}"
@@ -237,7 +248,7 @@ __device__ __forceinline__ bool mbarrier_try_wait(std::uint64_t* barrier, unsign
             : "r"(shared_address(barrier)), "r"(parity)
             : "memory");
     } else {
-        asm volatile(
+        CAROUSEL_PTX_SM90(
             "{\n.reg .pred p;\n"
             "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2;\n"
             "selp.u32 %0, 1, 0, p;\n}"
@@ -258,13 +269,13 @@ __device__ __forceinline__ void mbarrier_wait(std::uint64_t* barrier, unsigned p
 /// Writes to shared memory of the cluster, and completes as many bytes on that block's barrier.
 __device__ __forceinline__ void store_async(SharedAddress to, std::uint32_t value,
                                             SharedAddress barrier) {
-    asm volatile(
+    CAROUSEL_PTX_SM90(
         "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.u32 [%0], %1, [%2];" ::"r"(to),
         "r"(value), "r"(barrier)
         : "memory");
 }
 __device__ __forceinline__ void store_async_16(SharedAddress to, uint4 v, SharedAddress barrier) {
-    asm volatile(
+    CAROUSEL_PTX_SM90(
         "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, "
         "[%5];" ::"r"(to),
         "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(barrier)
@@ -273,7 +284,7 @@ __device__ __forceinline__ void store_async_16(SharedAddress to, uint4 v, Shared
 /// Global to this block's shared memory; completes on `barrier`.
 __device__ __forceinline__ void bulk_load(void* to, const void* from, unsigned bytes,
                                           std::uint64_t* barrier) {
-    asm volatile(
+    CAROUSEL_PTX_SM90(
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
         "[%3];" ::"r"(shared_address(to)),
         "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(shared_address(barrier))
@@ -282,7 +293,7 @@ __device__ __forceinline__ void bulk_load(void* to, const void* from, unsigned b
 /// This block's shared memory to that of another of the cluster; completes on a barrier over there.
 __device__ __forceinline__ void bulk_push(SharedAddress to, const void* from, unsigned bytes,
                                           SharedAddress barrier) {
-    asm volatile(
+    CAROUSEL_PTX_SM90(
         "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, "
         "[%3];" ::"r"(to),
         "r"(shared_address(from)), "r"(bytes), "r"(barrier)
@@ -290,18 +301,18 @@ __device__ __forceinline__ void bulk_push(SharedAddress to, const void* from, un
 }
 /// Shared to global memory, in groups of the thread.
 __device__ __forceinline__ void bulk_store(void* to, const void* from, unsigned bytes) {
-    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(
-                     __cvta_generic_to_global(to)),
-                 "r"(shared_address(from)), "r"(bytes)
-                 : "memory");
+    CAROUSEL_PTX_SM90("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(
+                          __cvta_generic_to_global(to)),
+                      "r"(shared_address(from)), "r"(bytes)
+                      : "memory");
 }
 __device__ __forceinline__ void bulk_commit() {
-    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+    CAROUSEL_PTX_SM90("cp.async.bulk.commit_group;" ::: "memory");
 }
 /// Until at most `kPending` groups are not complete.
 template <int kPending>
 __device__ __forceinline__ void bulk_wait() {
-    asm volatile("cp.async.bulk.wait_group %0;" ::"n"(kPending) : "memory");
+    CAROUSEL_PTX_SM90("cp.async.bulk.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
 /// `kBytes` (4, 8 or 16) from global to shared memory, of which `valid` are read and the rest zero.
@@ -380,6 +391,7 @@ __device__ __forceinline__ std::uint64_t global_timer_ns() {
     return now;
 }
 
+#undef CAROUSEL_PTX_SM90
 #undef CAROUSEL_PTX_FOR_SCOPE
 #undef CAROUSEL_PTX_LOAD
 #undef CAROUSEL_PTX_LOAD_32_relaxed
