@@ -101,7 +101,8 @@ __device__ __forceinline__ void add_to_bins(Scratch& scratch, bool valid, int di
     const unsigned lane = threadIdx.x % 32;
     for (int turn = 0; turn < 2 && waiting != 0; ++turn) {
         const int leader = __ffs(static_cast<int>(waiting)) - 1;
-        const bool same = valid && digit == __shfl_sync(kFullWarp, digit, leader);
+        const int leading = __shfl_sync(kFullWarp, digit, leader);
+        const bool same = valid && digit == leading;
         const std::uint32_t group = __ballot_sync(kFullWarp, same) & waiting;
         const Mass sum = reduce_warp(same ? mass : Mass{0}, Add{});
         if (static_cast<int>(lane) == leader) {
@@ -270,7 +271,7 @@ __device__ std::int64_t draw_ordered(const Row<S>& row, const SampleArgs& args, 
 /// Out      tokens [rows], in [0, vocab_size) whatever the logits hold
 /// Repeat   bitwise: sums are of whole numbers.
 template <class S>
-__global__ void __launch_bounds__(kSampleBlock) sample_kernel(SampleArgs args) {
+__global__ void __launch_bounds__(kSampleBlock, 1) sample_kernel(SampleArgs args) {
     using A = Arithmetic<S>;
     CAROUSEL_SHARED(Scratch, shared, 1);
     Scratch& scratch = shared[0];
