@@ -58,7 +58,7 @@ UNRULED = ["tests", "bench"]
 # Other people's headers -> the only folders that may include them.
 CONFINED = [
     (r"(cuda|cublas|curand|cooperative_groups|nvtx3/|cub/|thrust/|cuda/|nccl|nvml)",
-     ["kernels/cuda", "src/backend/cuda"]),
+     ["kernels/cuda", "src/backend/cuda", "tests/cudart", "tests/simt"]),
     (r"cudnn", ["bench", "tests/parity"]),
     (r"(torch|ATen|c10|Torch)[/.]", []),
     (r"CLI/", ["src/cli"]),

@@ -94,12 +94,15 @@ private:
 /// Every call that can fail starts with one: refuses a lost device and makes this one current.
 class CudaDevice::Call {
 public:
-    explicit Call(CudaDevice& device) : scope_(device.index_) {
-        device.health_.require();
+    explicit Call(CudaDevice& device) : scope_(alive_index(device)) {
         device.health_.check(scope_.error(), "cudaSetDevice");
     }
 
 private:
+    static int alive_index(const CudaDevice& device) {
+        device.health_.require();
+        return device.index_;
+    }
     DeviceScope scope_;
 };
 

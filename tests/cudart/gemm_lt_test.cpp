@@ -1,0 +1,212 @@
+// What cuBLASLt is told of a product.
+
+#include <cublasLt.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "tests/cudart/runtime_fixture.hpp"
+#include "tests/support/expect_error.hpp"
+
+namespace carousel::test {
+namespace {
+
+using cuda::GemmArgs;
+
+class CudartGemm : public RuntimeTest {
+protected:
+    // C [24,16] = A^T [24,32] x B [32,16] in f32.
+    GemmArgs product() {
+        GemmArgs g;
+        g.trans_a = true;
+        g.m = 24;
+        g.n = 16;
+        g.k = 32;
+        g.a = a.data();
+        g.lda = 36;
+        g.b = b.data();
+        g.ldb = 40;
+        g.c = c.data();
+        g.ldc = 28;
+        g.alpha = 0.5;
+        g.workspace = workspace.data();
+        g.workspace_bytes = workspace.size();
+        return g;
+    }
+
+    std::vector<double> a = std::vector<double>(4096), b = a, c = a, bias = a;
+    std::vector<std::byte> workspace = std::vector<std::byte>(4096);
+};
+
+TEST_F(CudartGemm, StoredShapesTransposesAndScalars) {
+    GemmArgs g = product();
+    g.beta = 0.25;
+    device->gemm(queue, g);
+    EXPECT_EQ(lt.trans_a, CUBLAS_OP_T);
+    EXPECT_EQ(lt.trans_b, CUBLAS_OP_N);
+    // As stored: A is [k,m], B [k,n], C [m,n].
+    EXPECT_EQ(lt.rows[0], 32);
+    EXPECT_EQ(lt.columns[0], 24);
+    EXPECT_EQ(lt.ld[0], 36);
+    EXPECT_EQ(lt.rows[1], 32);
+    EXPECT_EQ(lt.columns[1], 16);
+    EXPECT_EQ(lt.ld[1], 40);
+    EXPECT_EQ(lt.rows[2], 24);
+    EXPECT_EQ(lt.columns[2], 16);
+    EXPECT_EQ(lt.ld[2], 28);
+    EXPECT_EQ(lt.alpha, 0.5);
+    EXPECT_EQ(lt.beta, 0.25);
+    EXPECT_EQ(lt.operands[0], g.a);
+    EXPECT_EQ(lt.operands[1], g.b);
+    EXPECT_EQ(lt.operands[2], g.c);
+    EXPECT_EQ(lt.operands[3], g.c) << "the result is in place";
+    EXPECT_EQ(lt.epilogue, CUBLASLT_EPILOGUE_DEFAULT);
+    g.trans_a = false;
+    g.trans_b = true;
+    device->gemm(queue, g);
+    EXPECT_EQ(lt.trans_a, CUBLAS_OP_N);
+    EXPECT_EQ(lt.rows[0], 24);
+    EXPECT_EQ(lt.columns[0], 32);
+    EXPECT_EQ(lt.trans_b, CUBLAS_OP_T);
+    EXPECT_EQ(lt.rows[1], 16);
+    EXPECT_EQ(lt.columns[1], 32);
+}
+
+TEST_F(CudartGemm, ArithmeticFollowsTheDtypes) {
+    struct Case {
+        DType dtype, out;
+        int compute, scale, type, out_type;
+    };
+    for (const Case& expected : std::vector<Case>{
+             {DType::kF64, DType::kF64, CUBLAS_COMPUTE_64F, CUDA_R_64F, CUDA_R_64F, CUDA_R_64F},
+             {DType::kF32, DType::kF32, CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_32F, CUDA_R_32F},
+             {DType::kTf32, DType::kF32, CUBLAS_COMPUTE_32F_FAST_TF32, CUDA_R_32F, CUDA_R_32F,
+              CUDA_R_32F},
+             {DType::kBf16, DType::kF32, CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_16BF, CUDA_R_32F},
+             {DType::kBf16, DType::kBf16, CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_16BF, CUDA_R_16BF},
+             {DType::kF16, DType::kF32, CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_16F, CUDA_R_32F},
+             {DType::kF16, DType::kF16, CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_16F, CUDA_R_16F},
+         }) {
+        GemmArgs g = product();
+        g.dtype = expected.dtype;
+        g.out_dtype = expected.out;
+        device->gemm(queue, g);
+        EXPECT_EQ(lt.compute_type, expected.compute) << dtype_name(expected.dtype);
+        EXPECT_EQ(lt.scale_type, expected.scale);
+        EXPECT_EQ(lt.types[0], expected.type);
+        EXPECT_EQ(lt.types[1], expected.type);
+        EXPECT_EQ(lt.types[2], expected.out_type);
+        EXPECT_EQ(lt.alpha, 0.5);
+        EXPECT_EQ(lt.beta, 0.0);
+    }
+}
+
+TEST_F(CudartGemm, HeuristicIsAskedOncePerKey) {
+    GemmArgs g = product();
+    for (int step = 0; step < 3; ++step) device->gemm(queue, g);
+    EXPECT_EQ(lt.heuristics, 1);
+    EXPECT_EQ(lt.matmuls, 3);
+    g.alpha = 2.0;
+    device->gemm(queue, g);
+    EXPECT_EQ(lt.heuristics, 1);
+    EXPECT_EQ(lt.alpha, 2.0);
+    g.beta = 1.0;
+    device->gemm(queue, g);
+    EXPECT_EQ(lt.heuristics, 2);
+    g.a = static_cast<const std::byte*>(g.a) + 4;
+    device->gemm(queue, g);
+    EXPECT_EQ(lt.heuristics, 3);
+    EXPECT_EQ(lt.alignments[0], 4U);
+    EXPECT_EQ(lt.reduction_mask, static_cast<unsigned>(CUBLASLT_REDUCTION_SCHEME_NONE |
+                                                       CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+    EXPECT_GT(lt.workspace_offered, 0U);
+    EXPECT_EQ(lt.workspace_offered, lt.workspace_used);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(lt.workspace) % 256, 0U);
+    EXPECT_GE(lt.workspace, g.workspace);
+    EXPECT_LE(static_cast<const std::byte*>(lt.workspace) + lt.workspace_used,
+              static_cast<const std::byte*>(g.workspace) + g.workspace_bytes);
+}
+
+TEST_F(CudartGemm, BatchesHaveStrides) {
+    GemmArgs g = product();
+    device->gemm(queue, g);
+    EXPECT_EQ(lt.batch[0], 1);
+    g.batch = 3;
+    g.stride_a = 1000;
+    g.stride_b = 0;
+    g.stride_c = 500;
+    device->gemm(queue, g);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(lt.batch[i], 3);
+    EXPECT_EQ(lt.stride[0], 1000);
+    EXPECT_EQ(lt.stride[1], 0);
+    EXPECT_EQ(lt.stride[2], 500);
+    EXPECT_LE(lt.alignments[2], 16U);  // 2000 bytes
+    EXPECT_EQ(lt.alignments[2], lt.alignments[3]);
+}
+
+TEST_F(CudartGemm, BiasFollowsItsCall) {
+    auto* aligned =
+        reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(bias.data()) + 255) / 256 * 256);
+    GemmArgs g = product();
+    g.bias = aligned;
+    device->gemm(queue, g);
+    EXPECT_EQ(lt.epilogue, CUBLASLT_EPILOGUE_BIAS);
+    EXPECT_EQ(lt.bias_type, CUDA_R_32F);
+    EXPECT_EQ(lt.bias, aligned);
+    // Another one of the same alignment shares the algorithm, not the address.
+    g.bias = aligned + 64;
+    device->gemm(queue, g);
+    EXPECT_EQ(lt.heuristics, 1);
+    EXPECT_EQ(lt.bias, aligned + 64);
+    // One that vectors cannot load is copied into the workspace first.
+    aligned[1] = 7.0F;
+    g.bias = aligned + 1;
+    device->gemm(queue, g);
+    EXPECT_NE(lt.bias, g.bias);
+    EXPECT_GE(lt.bias, g.workspace);
+    EXPECT_EQ(*static_cast<const float*>(lt.bias), 7.0F);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(lt.bias) % 256, 0U);
+    EXPECT_GT(lt.workspace, lt.bias) << "what is left of the workspace comes after it";
+    EXPECT_EQ(fake.last("cudaMemcpyAsync"), "cudaMemcpyAsync " + default_stream);
+    g.dtype = g.out_dtype = DType::kBf16;
+    g.bias = aligned;
+    device->gemm(queue, g);
+    EXPECT_EQ(lt.bias_type, CUDA_R_16BF);
+    EXPECT_TRUE(device->folds_bias(DType::kBf16));
+    EXPECT_FALSE(device->folds_bias(DType::kF64));
+}
+
+TEST_F(CudartGemm, FailuresNameTheProduct) {
+    GemmArgs g = product();
+    lt.no_algorithm = true;
+    const std::string sentence = expect_error(
+        ErrorCode::kUnsupported, "CUBLAS_STATUS_NOT_SUPPORTED", [&] { device->gemm(queue, g); });
+    EXPECT_NE(sentence.find("f32 gemm of T[24,32] x [32,16]"), std::string::npos) << sentence;
+    EXPECT_EQ(lt.live_objects, 0) << "a failed choice keeps nothing";
+    lt.no_algorithm = false;
+    g.k = 0;
+    expect_error(ErrorCode::kInvalidArgument, "k", [&] { device->gemm(queue, g); });
+    g = product();
+    lt.fail_matmul = CUBLAS_STATUS_EXECUTION_FAILED;
+    expect_error(ErrorCode::kCuda, "cublasLtMatmul", [&] { device->gemm(queue, g); });
+    EXPECT_NO_THROW(device->gemm(queue, g));
+    // The context died under it: the runtime knows of what.
+    lt.fail_matmul = CUBLAS_STATUS_EXECUTION_FAILED;
+    fake.last_error = cudaErrorIllegalAddress;
+    expect_error(ErrorCode::kDeviceLost, "cudaErrorIllegalAddress",
+                 [&] { device->gemm(queue, g); });
+}
+
+TEST_F(CudartGemm, DescriptorsAreReturned) {
+    for (std::int64_t n = 1; n < 10; ++n) {
+        GemmArgs g = product();
+        g.n = n;
+        device->gemm(queue, g);
+    }
+    EXPECT_EQ(lt.live_objects, 9 * 4);  // a description and three layouts each
+    device.reset();
+    EXPECT_EQ(lt.live_objects, 0);
+}
+
+}  // namespace
+}  // namespace carousel::test
