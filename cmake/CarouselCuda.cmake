@@ -4,6 +4,9 @@
 # statically (it opens the driver at the first call and reports an error if there is none) and
 # libcuda is never linked.
 
+option(CAROUSEL_NVTX "Name launches and products for profilers (NVTX)" OFF)
+mark_as_advanced(CAROUSEL_NVTX)
+
 set(CAROUSEL_CUDA_ENABLED FALSE)
 if(NOT CAROUSEL_CUDA MATCHES "^(AUTO|ON|OFF)$")
     message(FATAL_ERROR "CAROUSEL_CUDA is '${CAROUSEL_CUDA}'; it must be AUTO, ON or OFF")

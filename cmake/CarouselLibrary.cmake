@@ -25,6 +25,9 @@ if(CAROUSEL_CUDA_ENABLED)
     # opened when a CUDA device is first used, and never linked.
     target_include_directories(carousel_objects SYSTEM
                                PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+    if(CAROUSEL_NVTX)
+        target_compile_definitions(carousel_objects PRIVATE CAROUSEL_NVTX=1)
+    endif()
     # Which devices the kernels run on is asked of this list.
     string(REPLACE ";" "," cuda_architectures "${CMAKE_CUDA_ARCHITECTURES}")
     set_property(SOURCE "${PROJECT_SOURCE_DIR}/src/backend/cuda/device_caps.cpp"

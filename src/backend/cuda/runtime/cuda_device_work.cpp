@@ -2,9 +2,28 @@
 
 #include "src/backend/cuda/runtime/cuda_device_class.hpp"
 
+#if CAROUSEL_NVTX
+#include <nvtx3/nvToolsExt.h>
+#endif
+
 namespace carousel::cuda {
 
 namespace {
+
+#if CAROUSEL_NVTX
+/// A named range in a profiler's time line.
+class ProfilerRange {
+public:
+    explicit ProfilerRange(const char* name) { nvtxRangePushA(name); }
+    ~ProfilerRange() { nvtxRangePop(); }
+    ProfilerRange(const ProfilerRange&) = delete;
+    ProfilerRange& operator=(const ProfilerRange&) = delete;
+};
+#else
+struct ProfilerRange {
+    explicit ProfilerRange(const char*) {}
+};
+#endif
 
 // cuBLAS' own choice for its default workspace: 32 MiB on Hopper, less before (cuBLAS documentation,
 // cublasSetWorkspace). Blackwell takes Hopper's.
@@ -65,6 +84,7 @@ void CudaDevice::prepare_kernel(const Launch& launch) {
 
 void CudaDevice::launch(Queue queue, const Launch& launch) {
     const Call call(*this);
+    const ProfilerRange range(launch.kernel);
     prepare_kernel(launch);
     cudaLaunchAttribute attributes[2] = {};
     cudaLaunchConfig_t config{};
@@ -95,6 +115,7 @@ void CudaDevice::launch(Queue queue, const Launch& launch) {
 
 void CudaDevice::gemm(Queue queue, const GemmArgs& args) {
     const Call call(*this);
+    const ProfilerRange range("gemm");
     gemm_->run(stream_of(queue), args);
 }
 
