@@ -17,7 +17,7 @@ struct CAROUSEL_API Device {
 
     static Device cpu() noexcept { return {}; }
     static Device cuda(int index = 0) noexcept { return {DeviceType::kCuda, index}; }
-    /// The fastest usable device: a CUDA device that this build supports, else the CPU.
+    /// The first CUDA device that plans of this build can run on, else the CPU.
     static Device best();
     /// Parses "cpu", "cuda", "cuda:1" or "auto" (= best()). InvalidArgument on anything else.
     static Device parse(const std::string& text);

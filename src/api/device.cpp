@@ -1,5 +1,6 @@
 #include "carousel/device.hpp"
 
+#include <algorithm>
 #include <cctype>
 #include <cstdlib>
 
@@ -10,8 +11,11 @@
 namespace carousel {
 
 Device Device::best() {
-    const Device first = cuda(0);
-    return device_usable(first) ? first : cpu();
+    const int count = std::max(cuda_status().device_count, 1);
+    for (int index = 0; index < count; ++index) {
+        if (device_usable(cuda(index))) return cuda(index);
+    }
+    return cpu();
 }
 
 Device Device::parse(const std::string& text) {
