@@ -337,6 +337,8 @@ std::string find_unordered(const RnnSpec& spec, const CudaRnnConfig& config, std
     std::map<int, Clock> events;
     std::map<std::pair<CudaArray, std::int64_t>, std::vector<Earlier>> history;
     std::vector<CudaAccess> accesses;
+    // What the caller enqueued before the call, on queue 0, is the first thing there.
+    clocks[0][0] = 1;
     for (const CudaStep& step : steps) {
         Clock& clock = clocks[step.queue];
         if (step.kind == CudaStepKind::kRecord) {
@@ -346,6 +348,10 @@ std::string find_unordered(const RnnSpec& spec, const CudaRnnConfig& config, std
         if (step.kind == CudaStepKind::kWait) {
             merge(clock, events[step.event]);
             continue;
+        }
+        if (clock[0] == 0) {
+            return "queue " + std::to_string(step.queue) +
+                   " starts without waiting for what the caller enqueued before";
         }
         const std::int64_t now = ++clock[static_cast<std::size_t>(step.queue)];
         accesses.clear();
