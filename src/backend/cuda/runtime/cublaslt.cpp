@@ -77,9 +77,10 @@ Opened open() {
     return opened;
 }
 
+// Kept for ever: descriptors are returned to the library by destructors that may run late.
 const Opened& opened() {
-    static const Opened once = open();
-    return once;
+    static const Opened* const once = new Opened(open());
+    return *once;
 }
 
 }  // namespace

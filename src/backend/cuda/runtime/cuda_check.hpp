@@ -46,7 +46,8 @@ private:
     std::string first_;  ///< guarded by mutex_
 };
 
-/// Makes a device current and restores the caller's.
+/// Makes a device current and restores the caller's. Restoring one that has no context yet makes it:
+/// CUDA has no call that sets a device and does not.
 class DeviceScope {
 public:
     explicit DeviceScope(int index) noexcept;
