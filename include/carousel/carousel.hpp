@@ -8,6 +8,7 @@
 #include "carousel/loss.hpp"
 #include "carousel/module.hpp"
 #include "carousel/optimizer.hpp"
+#include "carousel/pass_graphs.hpp"
 #include "carousel/rnn.hpp"
 #include "carousel/rnn_params.hpp"
 #include "carousel/rnn_plan.hpp"

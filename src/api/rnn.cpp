@@ -1,6 +1,7 @@
 #include "carousel/rnn.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "carousel/error.hpp"
@@ -85,7 +86,9 @@ RnnPlan RnnPlan::create(const RnnSpec& spec, const RnnPlanOptions& options) {
     validate(spec);
     check_options(options);
     check_supported(spec, options.device);
+    static std::atomic<std::uint64_t> plans{0};
     auto impl = std::make_unique<Impl>();
+    impl->id = ++plans;
     impl->spec = spec;
     impl->options = options;
     if (options.device.type == DeviceType::kCuda) {

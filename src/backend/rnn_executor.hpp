@@ -28,6 +28,7 @@ public:
 };
 
 struct RnnPlan::Impl {
+    std::uint64_t id = 0;  ///< of this plan among all of the process; no two have the same
     RnnSpec spec;
     RnnPlanOptions options;             ///< as resolved
     RnnConfig config;                   ///< CPU

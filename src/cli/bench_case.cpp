@@ -103,7 +103,10 @@ std::vector<std::vector<std::size_t>> combinations(const std::vector<std::size_t
 }
 
 std::vector<RnnCase> expand(const RnnCaseFlags& flags) {
-    const Device device = resolve_device(flags.device);
+    return expand(flags, resolve_device(flags.device));
+}
+
+std::vector<RnnCase> expand(const RnnCaseFlags& flags, Device device) {
     std::vector<RnnCase> cases;
     for (const auto& digit : combinations(
              {flags.cell.size(), flags.hidden.size(), std::max<std::size_t>(1, flags.input.size()),

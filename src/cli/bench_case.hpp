@@ -56,7 +56,10 @@ struct RnnCaseFlags {
 
 void add_rnn_case_flags(CLI::App& app, RnnCaseFlags& flags);
 
-/// All combinations, the last flag varying fastest. InvalidArgument if one is not a legal layer.
+/// All combinations on `device`, the last flag varying fastest. InvalidArgument if one is not a legal
+/// layer.
+std::vector<RnnCase> expand(const RnnCaseFlags& flags, Device device);
+/// The same on the device that the flags name.
 std::vector<RnnCase> expand(const RnnCaseFlags& flags);
 
 }  // namespace carousel::cli

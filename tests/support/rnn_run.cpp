@@ -236,6 +236,12 @@ void RnnRun::poison(AlignedBytes& host, const Buffer& device_memory) {
     copy_to_device(device_memory.data(), ones.data(), ones.size(), device_);
 }
 
+void RnnRun::poison_scratch() {
+    upload();
+    poison(workspace, device_workspace);
+    poison(reserve, device_reserve);
+}
+
 void RnnRun::inference() {
     upload();
     poison(workspace, device_workspace);
@@ -333,11 +339,14 @@ NamedTensors reference_forward(const RnnData& data, bool training) {
     return named_forward(reference::forward(problem));
 }
 
-NamedTensors reference_all(const RnnData& data) {
-    const reference::Forward fwd = reference::forward(data.problem);
+NamedTensors reference_all(const RnnData& data) { return reference_all(data, {}); }
+
+NamedTensors reference_all(const RnnData& data, const std::vector<double>& gates) {
+    reference::Forward fwd = reference::forward(data.problem);
+    NamedTensors r = named_forward(fwd);
+    if (!gates.empty()) fwd.gates = gates;
     const reference::Backward bwd =
         reference::backward(data.problem, fwd, data.dy, data.dhy, data.dcy);
-    NamedTensors r = named_forward(fwd);
     put(r, "dx", bwd.dx);
     put(r, "dhx", bwd.dhx);
     put(r, "dcx", bwd.dcx);

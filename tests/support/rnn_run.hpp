@@ -41,8 +41,16 @@ public:
     /// Makes another plan for the same tensors, with fresh workspace and reserve.
     void replan(const RnnPlanOptions& options);
 
+    /// upload(), and NaN in workspace and reserve.
+    void poison_scratch();
+
     NamedTensors forward_results() const;
     NamedTensors backward_results() const;
+
+    /// Bring every tensor's copy on the device up to date, and read them all back, for runs that are
+    /// not made by the calls above.
+    void upload();
+    void download();
 
     ShapeLine line;
     RnnPlanOptions options;
@@ -67,8 +75,6 @@ private:
     /// The view that the library is given: of `tensor` itself, or of its copy on the device.
     TensorView view(HostTensor& tensor);
     const void* on_device(const void* data, std::size_t bytes);
-    void upload();
-    void download();
     void poison(AlignedBytes& host, const Buffer& device_memory);
 
     struct Copy {
@@ -85,6 +91,9 @@ private:
 NamedTensors reference_forward(const RnnData& data, bool training);
 /// Forward (training) and backward results together.
 NamedTensors reference_all(const RnnData& data);
+/// The same with the backward pass taken where `gates` [S,T,N,G*H] say: for ReLU units, whose gradient
+/// jumps at 0, when rounding may have put a pre-activation near 0 on the other side.
+NamedTensors reference_all(const RnnData& data, const std::vector<double>& gates);
 
 /// make_rnn_data, with the dropout multipliers that the library will use filled in.
 RnnData make_rnn_data_with_dropout(const ShapeLine& line);

@@ -173,12 +173,14 @@ TEST(CudaPlan, ExplainsItselfWithoutADevice) {
     options.batch_size = 64;
     options.device = Device::cuda(0);
     const std::string stack =
-        cuda::explain_rnn(make_spec(Cell::kLstm, 4, false), options, cuda::known_device("h200"));
+        cuda::explain_rnn(make_spec(Cell::kLstm, 4, false), options, cuda::known_device("h200"))
+            .text;
     EXPECT_NE(stack.find("algorithm: wavefront"), std::string::npos) << stack;
     EXPECT_NE(stack.find("not cluster: "), std::string::npos);
     EXPECT_NE(stack.find("reserve: "), std::string::npos);
     const std::string single =
-        cuda::explain_rnn(make_spec(Cell::kLstm, 1, false), options, cuda::known_device("a100"));
+        cuda::explain_rnn(make_spec(Cell::kLstm, 1, false), options, cuda::known_device("a100"))
+            .text;
     EXPECT_NE(single.find("algorithm: stepwise"), std::string::npos) << single;
     EXPECT_NE(single.find("nothing to overlap"), std::string::npos);
 }
@@ -203,7 +205,7 @@ TEST(CudaPlan, LargeStepsGainNothingFromDiagonals) {
     options.batch_size = 1024;
     RnnSpec spec = make_spec(Cell::kLstm, 4, false);
     spec.hidden_size = 2048;
-    const std::string text = cuda::explain_rnn(spec, options, cuda::known_device("h200"));
+    const std::string text = cuda::explain_rnn(spec, options, cuda::known_device("h200")).text;
     EXPECT_NE(text.find("algorithm: stepwise"), std::string::npos);
     EXPECT_NE(text.find("already fills"), std::string::npos);
 }

@@ -14,8 +14,14 @@ namespace carousel::cuda {
 std::unique_ptr<RnnExecutor> make_rnn_executor(const RnnSpec& spec, RnnPlanOptions& options,
                                                std::shared_ptr<DeviceApi> api);
 
-/// The text of the plan that a device of these capabilities would get; needs no device.
-std::string explain_rnn(const RnnSpec& spec, const RnnPlanOptions& options, const DeviceCaps& caps);
+/// The plan that a device of these capabilities would get; needs no device.
+struct RnnExplanation {
+    Algorithm algorithm = Algorithm::kAuto;
+    std::size_t workspace_bytes = 0, reserve_bytes = 0;
+    std::string text;  ///< as RnnPlan::describe
+};
+RnnExplanation explain_rnn(const RnnSpec& spec, const RnnPlanOptions& options,
+                           const DeviceCaps& caps);
 
 /// Fills a PackedWeights::Impl (spec and device are set) from plain weights in device memory.
 void pack_all_weights(PackedWeights::Impl& packed, const RnnParams& params, DeviceApi& api);

@@ -135,13 +135,14 @@ std::unique_ptr<RnnExecutor> make_rnn_executor(const RnnSpec& spec, RnnPlanOptio
     return std::make_unique<CudaRnnExecutor>(std::move(plan), std::move(api));
 }
 
-std::string explain_rnn(const RnnSpec& spec, const RnnPlanOptions& options,
-                        const DeviceCaps& caps) {
+RnnExplanation explain_rnn(const RnnSpec& spec, const RnnPlanOptions& options,
+                           const DeviceCaps& caps) {
     // What cuBLAS recommends as workspace: 32 MiB on Hopper, 4 MiB before.
     const std::size_t gemm_workspace_bytes = std::size_t{caps.compute_major >= 9 ? 32U : 4U} << 20;
     const RnnPlanData plan = make_plan(spec, options, caps, gemm_workspace_bytes);
-    return describe_cuda(plan.spec, plan.options, plan.config, plan.rejections, plan.schedule,
-                         caps);
+    return {
+        plan.config.algorithm, largest_workspace(plan.schedule), plan.schedule.reserve.bytes(),
+        describe_cuda(plan.spec, plan.options, plan.config, plan.rejections, plan.schedule, caps)};
 }
 
 void pack_all_weights(PackedWeights::Impl& packed, const RnnParams& params, DeviceApi& api) {
