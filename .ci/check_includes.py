@@ -64,7 +64,7 @@ CONFINED = [
     (r"CLI/", ["src/cli"]),
     (r"nlohmann/", ["src/io", "src/train", "src/cli", "bench", "tests"]),
     (r"(dnnl|oneapi/dnnl)", ["src/backend/cpu", "src/cli", "bench", "tests"]),
-    (r"(gtest|gmock)/", ["tests"]),
+    (r"(gtest|gmock)/", ["tests", "bench/tests"]),
 ]
 STANDARD_ONLY = ["kernels/cell"]
 # Where a kernel source meets its stand-ins when the C++ compiler reads it (CAROUSEL_SIMT).

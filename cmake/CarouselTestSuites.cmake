@@ -5,20 +5,27 @@
 # share an entry. Labels: the folder of the suite's file under tests/, and what CAROUSEL_SUITE_LABELS,
 # a list of `regex=label`, says of the suite's name.
 #
-# Included by tests/CMakeLists.txt for carousel_discover_suites(), and run as a script after the
-# build with EXECUTABLE, TEST_DIR, LABELS, OUTPUT.
+#   carousel_discover_suites(<executable> [PROPERTIES <property> <value>...])
+#
+# PROPERTIES are ctest's, for every suite; no value may hold a space or a semicolon.
+# Included by tests/CMakeLists.txt for that function, and run as a script after the build with
+# EXECUTABLE, TEST_DIR, LABELS, PROPERTIES, OUTPUT.
 
 if(NOT CMAKE_SCRIPT_MODE_FILE)
     set(CAROUSEL_TEST_SUITES_SCRIPT "${CMAKE_CURRENT_LIST_FILE}")
+    set(CAROUSEL_TESTS_DIR "${CMAKE_CURRENT_SOURCE_DIR}")
     function(carousel_discover_suites target)
+        cmake_parse_arguments(PARSE_ARGV 1 suites "" "" PROPERTIES)
         set(output "${CMAKE_CURRENT_BINARY_DIR}/${target}_suites.cmake")
         string(REPLACE ";" "," labels "${CAROUSEL_SUITE_LABELS}")
+        string(REPLACE ";" " " properties "${suites_PROPERTIES}")
         add_custom_command(
             TARGET ${target} POST_BUILD
             COMMAND
                 "${CMAKE_COMMAND}" -D "EXECUTABLE=$<TARGET_FILE:${target}>" -D
-                "TEST_DIR=${CMAKE_CURRENT_SOURCE_DIR}" -D "LABELS=${labels}" -D "OUTPUT=${output}"
-                -P "${CAROUSEL_TEST_SUITES_SCRIPT}"
+                "TEST_DIR=${CAROUSEL_TESTS_DIR}" -D "LABELS=${labels}" -D
+                "PROPERTIES=${properties}" -D "OUTPUT=${output}" -P
+                "${CAROUSEL_TEST_SUITES_SCRIPT}"
             BYPRODUCTS "${output}"
             COMMENT "Listing the suites of ${target}"
             VERBATIM)
@@ -75,6 +82,6 @@ foreach(suite IN LISTS suites)
            "add_test([==[${suite}]==] \"${EXECUTABLE}\" [==[--gtest_filter=${filter}]==] "
            "--gtest_brief=1)\n"
            "set_tests_properties([==[${suite}]==] PROPERTIES LABELS \"${labels}\" TIMEOUT 1800 "
-           "SKIP_RETURN_CODE 77 ENVIRONMENT CAROUSEL_CTEST=1)\n")
+           "SKIP_RETURN_CODE 77 ENVIRONMENT CAROUSEL_CTEST=1 ${PROPERTIES})\n")
 endforeach()
 file(WRITE "${OUTPUT}" "${script}")

@@ -19,8 +19,6 @@ namespace {
 
 constexpr unsigned kMaxBlockThreads = 1024;
 constexpr unsigned kMaxGridYz = 65535;
-constexpr std::size_t kMaxSharedBytes = 227 << 10;  // of a block, sm_90
-constexpr std::size_t kMaxStaticBytes = 48 << 10;   // that ptxas accepts
 constexpr unsigned kMaxCluster = 16;
 
 FiberPool& fibers() {
@@ -28,28 +26,10 @@ FiberPool& fibers() {
     return *pool;
 }
 
-/// Windows of shared memory, kept from launch to launch.
-std::vector<Allocation*>& idle_windows() {
-    static auto* windows = new std::vector<Allocation*>;
-    return *windows;
-}
-
 std::string text(Index3 i) {
     return "(" + std::to_string(i.x) + "," + std::to_string(i.y) + "," + std::to_string(i.z) + ")";
 }
-bool same_line(const SourceLocation& a, const SourceLocation& b) {
-    return a.line() == b.line() &&
-           (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
-}
-
 std::uint64_t volume(cuda::Dim3 d) { return std::uint64_t{d.x} * d.y * d.z; }
-
-/// The memory has a new block: what was recorded of it is over.
-void forget_races(Allocation* window) {
-    if (window != nullptr && window->races != nullptr) {
-        window->races->launch = 0;
-    }
-}
 
 /// What a card's driver checks of a launch.
 void validate(const cuda::Launch& launch) {
@@ -121,10 +101,7 @@ Executor::Executor(const cuda::Launch& launch, const Options& options)
 
 Executor::~Executor() {
     for (const auto& block : slots_) {
-        if (block->window != nullptr) {
-            set_valid(block->window->begin, block->window->bytes, false);
-            idle_windows().push_back(block->window);
-        }
+        give_back_window(block.get());
     }
 }
 
@@ -143,6 +120,9 @@ Report Executor::run() {
     const std::string damaged = damaged_red_zone();
     if (!damaged.empty()) {
         throw KernelError(std::string(launch_.kernel) + ": wrote outside buffer '" + damaged + "'");
+    }
+    if (options_.races_are_faults && report_.races + report_.uninitialised > 0) {
+        throw KernelError(std::string(launch_.kernel) + ": " + report_.text());
     }
     return report_;
 }
@@ -182,7 +162,7 @@ void Executor::start_block(Block* block, std::uint64_t linear) {
     }
     if (races_ != nullptr) {
         races_->start_block(*block);
-        forget_races(block->window);
+        forget_races(block);
     }
     schedule_.add_block(block);
     ++live_blocks_;
@@ -432,198 +412,6 @@ std::string Executor::place(const Thread& thread) {
     return "block " + text(thread.block->position) + " thread " + text(thread.position);
 }
 
-unsigned Executor::barrier(unsigned id, unsigned count, bool wait_for_all, unsigned value,
-                           SourceLocation at) {
-    Block* block = current_->block;
-    const unsigned expected = count == 0 ? block_threads_ : count;
-    if (id >= kNumBarriers || expected > block_threads_) {
-        fail("barrier " + std::to_string(id) + " of " + std::to_string(expected) +
-                 " threads does not exist",
-             line_text(at));
-    }
-    NamedBarrier& named = block->barriers[id];
-    if (id == 0 && block->exited > 0) {
-        fail("divergent barrier: " + std::to_string(block->exited) +
-                 " threads of the block have returned before this barrier",
-             line_text(at));
-    }
-    if (named.arrived > 0 && named.expected != expected) {
-        fail("barrier " + std::to_string(id) + " is in use for " + std::to_string(named.expected) +
-                 " threads, not " + std::to_string(expected),
-             line_text(at));
-    }
-    bool& has_line = wait_for_all ? named.has_sync_line : named.has_arrive_line;
-    SourceLocation& line = wait_for_all ? named.sync_at : named.arrive_at;
-    if (has_line && !same_line(line, at)) {
-        fail("divergent barrier: others of this generation have arrived at " + line_text(line),
-             line_text(at));
-    }
-    has_line = true;
-    line = at;
-    named.expected = expected;
-    named.sum += value;
-    ++named.arrived;
-    Thread* self = current_;
-    if (wait_for_all) {
-        named.waiting.push_back(self);
-    } else if (races_ != nullptr) {
-        named.handed_on.push_back(races_->release(*self, Scope::kBlock));
-    }
-    if (named.arrived == expected) {
-        release_barrier(named);
-        return self->barrier_result;
-    }
-    if (!wait_for_all) {
-        return 0;
-    }
-    wait("a barrier", at);
-    return self->barrier_result;
-}
-
-void Executor::release_barrier(NamedBarrier& named) {
-    if (races_ != nullptr) {
-        races_->synchronise(named.waiting);
-        for (const ReleaseClock& released : named.handed_on) {
-            for (const Thread* thread : named.waiting) {
-                races_->acquire(*thread, released, Scope::kBlock);
-            }
-        }
-        named.handed_on.clear();
-    }
-    current_->barrier_result = 0;
-    for (Thread* thread : named.waiting) {
-        thread->barrier_result = named.sum;
-        if (thread != current_) {
-            schedule_.add_ready(thread);
-        }
-    }
-    named.waiting.clear();
-    named.arrived = 0;
-    named.sum = 0;
-    named.has_sync_line = named.has_arrive_line = false;
-    ++progress_;
-}
-
-void Executor::warp_collective(const WarpOperation& operation, unsigned mask, void* payload,
-                               SourceLocation at) {
-    Thread* self = current_;
-    Warp& warp = *self->warp;
-    const unsigned bit = 1U << self->lane;
-    const unsigned needed = mask & warp.present;
-    if ((mask & bit) == 0) {
-        fail(std::string(operation.name) + ": the lane is not in its own mask", line_text(at));
-    }
-    if (operation.whole_warp && warp.present != 0xFFFFFFFFU) {
-        fail(std::string(operation.name) + ": the warp has not got 32 lanes", line_text(at));
-    }
-    if ((mask & warp.exited) != 0) {
-        fail(std::string(operation.name) + ": its mask names lanes that have returned",
-             line_text(at));
-    }
-    Rendezvous* slot = nullptr;
-    for (Rendezvous& pending : warp.pending) {
-        if (pending.operation == nullptr) {
-            slot = slot == nullptr ? &pending : slot;
-            continue;
-        }
-        if ((pending.mask & mask) == 0) {
-            continue;
-        }
-        const bool same = pending.mask == mask &&
-                          std::strcmp(pending.operation->name, operation.name) == 0 &&
-                          (!operation.same_line || same_line(pending.at, at));
-        if (!same) {
-            fail(std::string("divergent warp: ") + operation.name + " here, while other lanes of " +
-                     "its mask are in " + pending.operation->name + " at " + line_text(pending.at),
-                 line_text(at));
-        }
-        slot = &pending;
-        break;
-    }
-    if (slot == nullptr) {
-        warp.pending.emplace_back();
-        slot = &warp.pending.back();
-    }
-    if (slot->operation == nullptr) {
-        *slot = Rendezvous{
-            .operation = &operation, .mask = mask, .arrived = 0, .at = at, .payloads = {}};
-    }
-    slot->arrived |= bit;
-    slot->payloads[self->lane] = payload;
-    if (slot->arrived != needed) {
-        wait(operation.name, at);
-        return;
-    }
-    operation.body(slot->payloads.data(), needed);
-    if (operation.orders_memory && races_ != nullptr) {
-        std::vector<Thread*> lanes;
-        for (unsigned rest = needed; rest != 0; rest &= rest - 1) {
-            lanes.push_back(warp.first + std::countr_zero(rest));
-        }
-        races_->synchronise(lanes);
-    }
-    slot->operation = nullptr;
-    ++progress_;
-    for (unsigned others = needed & ~bit; others != 0; others &= others - 1) {
-        schedule_.add_ready(warp.first + std::countr_zero(others));
-    }
-}
-
-void Executor::make_window(Block* block) {
-    if (block->window != nullptr) {
-        return;
-    }
-    if (idle_windows().empty()) {
-        constexpr std::size_t kArrays = 256;  // red zones between static arrays
-        idle_windows().push_back(
-            allocate_window(kMaxSharedBytes + kMaxStaticBytes + kArrays * kRedZoneBytes));
-    }
-    block->window = idle_windows().back();
-    idle_windows().pop_back();
-    block->window->owner = block->slot;
-    forget_races(block->window);
-}
-
-void* Executor::static_shared(const void* key, std::size_t bytes, std::size_t align,
-                              const char* name) {
-    Block* block = current_->block;
-    std::size_t i = 0;
-    while (i < statics_.size() && statics_[i].key != key) {
-        ++i;
-    }
-    if (i == statics_.size()) {
-        const std::size_t end = statics_.empty() ? (launch_.shared_bytes + 127) / 128 * 128
-                                                 : statics_.back().offset + statics_.back().bytes;
-        const std::size_t step = std::max<std::size_t>(align, 128);
-        statics_.push_back({key, (end + kRedZoneBytes + step - 1) / step * step, bytes, name});
-        static_bytes_ += bytes;
-        if (static_bytes_ > kMaxStaticBytes ||
-            static_bytes_ + launch_.shared_bytes > kMaxSharedBytes) {
-            fail("shared array '" + std::string(name) + "' brings the block to " +
-                     std::to_string(static_bytes_) + " static bytes",
-                 "");
-        }
-    }
-    make_window(block);
-    auto* data = reinterpret_cast<std::byte*>(block->window->begin + statics_[i].offset);
-    if (block->static_ready.size() <= i) {
-        block->static_ready.resize(i + 1);
-    }
-    if (block->static_ready[i] == 0) {
-        block->static_ready[i] = 1;
-        set_valid(block->window->begin + statics_[i].offset, bytes, true);
-        std::memset(data, 0xFF, bytes);
-    }
-    return data;
-}
-
-void* Executor::dynamic_shared() {
-    if (launch_.shared_bytes == 0) {
-        fail("uses dynamic shared memory; the launch gives it none", "");
-    }
-    return reinterpret_cast<void*>(current_->block->window->begin);
-}
-
 Report launch(const cuda::Launch& launch, const Options& options) {
     validate(launch);
     static std::mutex one_at_a_time;
@@ -632,22 +420,6 @@ Report launch(const cuda::Launch& launch, const Options& options) {
     Executor executor(launch, options);
     return executor.run();
 }
-
-void fail(const char* what, SourceLocation at) { running_executor->fail(what, line_text(at)); }
-unsigned barrier(unsigned id, unsigned count, bool wait, unsigned value, SourceLocation at) {
-    return running_executor->barrier(id, count, wait, value, at);
-}
-void warp_collective(const WarpOperation& operation, unsigned mask, void* payload,
-                     SourceLocation at) {
-    running_executor->warp_collective(operation, mask, payload, at);
-}
-unsigned lane_id() { return running_executor->current()->lane; }
-void* static_shared(const void* key, std::size_t bytes, std::size_t align, const char* name) {
-    return running_executor->static_shared(key, bytes, align, name);
-}
-void* dynamic_shared() { return running_executor->dynamic_shared(); }
-void pause(SourceLocation at) { running_executor->poll("a pause", at); }
-std::uint64_t clock_ns() { return running_executor->clock_ns(); }
 
 std::string Report::text() const {
     std::string result = std::to_string(races) + " races, " + std::to_string(uninitialised) +

@@ -83,6 +83,7 @@ struct SharedArray {
 };
 
 inline constexpr unsigned kNumBarriers = 16;
+inline constexpr std::size_t kMaxSharedBytes = 227 << 10;  ///< of a block, sm_90
 
 struct Block {
     std::uint64_t linear = 0;
@@ -177,6 +178,8 @@ private:
     void release_barrier(NamedBarrier& barrier);
     std::string deadlock_text() const;
     void make_window(Block* block);
+    static void give_back_window(Block* block);
+    static void forget_races(Block* block);
 
     const cuda::Launch& launch_;
     Options options_;

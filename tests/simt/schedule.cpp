@@ -49,6 +49,7 @@ Options::Options() : policy(policy_of_environment()) {
     seed = seed_text != nullptr ? std::strtoull(seed_text, nullptr, 10) : 1;
     const char* races_text = std::getenv("CAROUSEL_SIMT_RACES");
     races = races_text != nullptr && std::string_view(races_text) == "1" && can_check_races();
+    races_are_faults = races;
 }
 
 Options::Options(Policy chosen, std::uint64_t chosen_seed) : Options() {

@@ -44,6 +44,9 @@ struct Options {
     std::uint64_t seed = 1;
     /// Check every access against vector clocks; needs sources compiled with -fsanitize=thread.
     bool races = false;
+    /// Throw KernelError on the first launch whose report is not clean; what CAROUSEL_SIMT_RACES=1
+    /// sets, so that tests which do not look at their reports are checked, too.
+    bool races_are_faults = false;
     /// Blocks of a plain launch that run at once: a card promises no more than one.
     unsigned resident_blocks = 2;
 };

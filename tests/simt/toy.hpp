@@ -60,6 +60,7 @@ inline Outcome run(void (*kernel)(Args), const Shape& shape, const Options& opti
 inline Options checked(Policy policy) {
     Options options(policy);
     options.races = true;
+    options.races_are_faults = false;
     return options;
 }
 
