@@ -5,92 +5,17 @@
 
 #include "simt/executor.hpp"
 #include "simt/memory.hpp"
-#include "simt/symbols.hpp"
-
-extern "C" const char __executable_start;  // the linker's
 
 namespace carousel::simt {
 
 namespace {
-
-using Lanes = std::shared_ptr<const std::vector<std::uint32_t>>;
-
-void join_lanes(Lanes& mine, const Lanes& other) {
-    if (other == nullptr || other == mine) {
-        return;
-    }
-    if (mine == nullptr) {
-        mine = other;
-        return;
-    }
-    auto joined = std::make_shared<std::vector<std::uint32_t>>(*mine);
-    for (std::size_t i = 0; i < joined->size(); ++i) {
-        (*joined)[i] = std::max((*joined)[i], (*other)[i]);
-    }
-    mine = std::move(joined);
-}
-
-void raise_lane(Lanes& lanes, std::size_t size, std::size_t i, std::uint32_t clock) {
-    auto raised = lanes == nullptr ? std::make_shared<std::vector<std::uint32_t>>(size)
-                                   : std::make_shared<std::vector<std::uint32_t>>(*lanes);
-    (*raised)[i] = std::max((*raised)[i], clock);
-    lanes = std::move(raised);
-}
-
-bool chunk_before(const ClockChunk& chunk, std::uint32_t block) { return chunk.block < block; }
-
-ClockPtr joined(const ClockPtr& a, const ClockPtr& b) {
-    if (a == nullptr || b == nullptr || a == b) {
-        return a == nullptr ? b : a;
-    }
-    auto result = std::make_shared<VectorClock>(*a);
-    result->join(*b);
-    return result;
-}
-
-constexpr std::uint32_t kLocationSite = 0x80000000U;
-std::vector<SourceLocation>& location_sites() {
-    static auto* sites = new std::vector<SourceLocation>;
-    return *sites;
-}
 
 std::uint32_t next_stamp() {
     static std::uint32_t stamp = 0;
     return ++stamp;
 }
 
-constexpr std::size_t kMaxMessages = 20;
-
 }  // namespace
-
-std::uint32_t VectorClock::of(std::uint32_t block, std::uint32_t agent) const {
-    const auto it = std::lower_bound(chunks.begin(), chunks.end(), block, chunk_before);
-    if (it == chunks.end() || it->block != block) {
-        return 0;
-    }
-    if (agent >= kFirstTwin) {
-        return it->twins == nullptr ? 0 : (*it->twins)[agent - kFirstTwin];
-    }
-    return it->threads == nullptr ? it->uniform : std::max(it->uniform, (*it->threads)[agent]);
-}
-
-ClockChunk& VectorClock::chunk(std::uint32_t block) {
-    auto it = std::lower_bound(chunks.begin(), chunks.end(), block, chunk_before);
-    if (it == chunks.end() || it->block != block) {
-        it = chunks.insert(it, ClockChunk{});
-        it->block = block;
-    }
-    return *it;
-}
-
-void VectorClock::join(const VectorClock& other) {
-    for (const ClockChunk& theirs : other.chunks) {
-        ClockChunk& mine = chunk(theirs.block);
-        mine.uniform = std::max(mine.uniform, theirs.uniform);
-        join_lanes(mine.threads, theirs.threads);
-        join_lanes(mine.twins, theirs.twins);
-    }
-}
 
 RaceChecker::RaceChecker(Report& report, unsigned block_threads, unsigned cluster,
                          std::size_t slots)
@@ -118,8 +43,8 @@ RaceChecker::Who RaceChecker::who(const Thread& thread) {
 ClockPtr RaceChecker::snapshot(const Thread& thread, const ClockPtr& known) {
     auto result =
         known == nullptr ? std::make_shared<VectorClock>() : std::make_shared<VectorClock>(*known);
-    raise_lane(result->chunk(static_cast<std::uint32_t>(thread.block->linear)).threads,
-               block_threads_, thread.index, clock_of(thread).clock);
+    raise_entry(result->chunk(static_cast<std::uint32_t>(thread.block->linear)).threads,
+                block_threads_, thread.index, clock_of(thread).clock);
     return result;
 }
 
@@ -168,6 +93,28 @@ void RaceChecker::note_read(ShadowCell& cell, const Who& now, const AccessRecord
     *place = record;
 }
 
+void RaceChecker::visit_cell(ShadowCell& cell, const Who& now, const AccessRecord& record,
+                             bool writes, std::uintptr_t address) {
+    // Ordered, but written through the generic proxy with no proxy fence since.
+    const bool unfenced =
+        now.async_known != nullptr && cell.write.clock != 0 && cell.write.agent < kFirstTwin &&
+        now.async_known->of(cell.write.block, cell.write.agent) < cell.write.clock;
+    if (conflicts(cell.write, now, record) || unfenced) {
+        report_race(cell.write, true, record, writes, address);
+    }
+    if (!writes) {
+        note_read(cell, now, record);
+        return;
+    }
+    for (AccessRecord& read : cell.reads) {
+        if (conflicts(read, now, record)) {
+            report_race(read, false, record, true, address);
+        }
+        read.clock = 0;
+    }
+    cell.write = record;
+}
+
 void RaceChecker::visit(const Who& now, std::uintptr_t address, std::size_t size, bool reads,
                         bool writes, AccessRecord record) {
     Allocation* allocation = find_allocation(address);
@@ -180,65 +127,18 @@ void RaceChecker::visit(const Who& now, std::uintptr_t address, std::size_t size
         shadow.stamp = next_stamp();
     }
     const std::size_t offset = address - allocation->begin;
-    while (((offset | size) & ((std::size_t{1} << shadow.shift) - 1)) != 0) {
-        // Each cell becomes two, which know what it knew.
-        RaceShadow finer;
-        finer.shift = shadow.shift - 1;
-        finer.pages.resize(2 * shadow.pages.size());
-        for (std::size_t page = 0; page < shadow.pages.size(); ++page) {
-            for (std::size_t i = 0; shadow.pages[page] && i < RaceShadow::kPageCells; ++i) {
-                const std::size_t cell = 2 * (page * RaceShadow::kPageCells + i);
-                auto& target = finer.pages[cell / RaceShadow::kPageCells];
-                if (target == nullptr) {
-                    target = std::make_unique<std::array<ShadowCell, RaceShadow::kPageCells>>();
-                }
-                (*target)[cell % RaceShadow::kPageCells] = (*shadow.pages[page])[i];
-                (*target)[cell % RaceShadow::kPageCells + 1] = (*shadow.pages[page])[i];
-            }
-        }
-        shadow.shift = finer.shift;
-        shadow.pages = std::move(finer.pages);
-    }
+    shadow.fit(offset, size);
     record.block = now.block;
     record.agent = static_cast<std::uint16_t>(now.agent);
     record.clock = now.clock;
     const std::size_t last = (offset + size - 1) >> shadow.shift;
     for (std::size_t i = offset >> shadow.shift; i <= last; ++i) {
-        const std::size_t page = i / RaceShadow::kPageCells;
-        if (shadow.pages.size() <= page) {
-            shadow.pages.resize(page + 1);
-        }
-        if (shadow.pages[page] == nullptr) {
-            shadow.pages[page] = std::make_unique<std::array<ShadowCell, RaceShadow::kPageCells>>();
-        }
-        ShadowCell& cell = (*shadow.pages[page])[i % RaceShadow::kPageCells];
-        if (cell.stamp != shadow.stamp) {
-            cell = ShadowCell{};
-            cell.stamp = shadow.stamp;
-        }
+        ShadowCell& cell = shadow.cell(i);
         const std::uintptr_t at = allocation->begin + (i << shadow.shift);
         if (reads && allocation->shared && cell.write.clock == 0) {
             report_uninitialised(record, at);
         }
-        if (conflicts(cell.write, now, record)) {
-            report_race(cell.write, true, record, writes, at);
-        } else if (now.async_known != nullptr && cell.write.clock != 0 &&
-                   cell.write.agent < kFirstTwin &&
-                   now.async_known->of(cell.write.block, cell.write.agent) < cell.write.clock) {
-            // Ordered, but written through the generic proxy with no proxy fence since.
-            report_race(cell.write, true, record, writes, at);
-        }
-        if (writes) {
-            for (AccessRecord& read : cell.reads) {
-                if (conflicts(read, now, record)) {
-                    report_race(read, false, record, true, at);
-                }
-                read.clock = 0;
-            }
-            cell.write = record;
-        } else {
-            note_read(cell, now, record);
-        }
+        visit_cell(cell, now, record, writes, at);
     }
 }
 
@@ -427,7 +327,7 @@ void RaceChecker::async_access(const AsyncToken& token, std::uintptr_t address, 
 
 ReleaseClock RaceChecker::completion(const AsyncToken& token) const {
     auto clock = std::make_shared<VectorClock>();
-    raise_lane(clock->chunk(token.block).twins, block_threads_, token.thread, token.clock);
+    raise_entry(clock->chunk(token.block).twins, block_threads_, token.thread, token.clock);
     const ClockPtr done = std::move(clock);
     return {done, done, Scope::kSystem, token.block, token.cluster};
 }
@@ -440,57 +340,6 @@ void RaceChecker::proxy_fence(const Thread& thread) {
     ThreadClock& clock = clock_of(thread);
     clock.async_known = joined(clock.async_known, snapshot(thread, clock.known));
     ++clock.clock;
-}
-
-void RaceChecker::report_race(const AccessRecord& before, bool before_writes,
-                              const AccessRecord& now, bool now_writes, std::uintptr_t address) {
-    ++report_.races;
-    const std::uint64_t pair = (static_cast<std::uint64_t>(before.site) << 32) | now.site;
-    if (!reported_.emplace(pair, true).second || report_.messages.size() >= kMaxMessages) {
-        return;
-    }
-    const auto agent = [](const AccessRecord& record) {
-        return std::string(record.agent >= kFirstTwin ? " by a copy of" : " by") + " block " +
-               std::to_string(record.block) + " thread " +
-               std::to_string(record.agent % kFirstTwin);
-    };
-    report_.messages.push_back(
-        "race on " + describe_address(address) + ": " + (now.strong != 0 ? "strong " : "") +
-        (now_writes ? "write" : "read") + " at " + site_text(now.site) + agent(now) +
-        ", not ordered after the " + (before.strong != 0 ? "strong " : "") +
-        (before_writes ? "write" : "read") + " at " + site_text(before.site) + agent(before));
-}
-
-void RaceChecker::report_uninitialised(const AccessRecord& now, std::uintptr_t address) {
-    ++report_.uninitialised;
-    if (!reported_.emplace(now.site, true).second || report_.messages.size() >= kMaxMessages) {
-        return;
-    }
-    report_.messages.push_back("read at " + site_text(now.site) + " of " +
-                               describe_address(address) + ", which nothing has written");
-}
-
-std::uint32_t RaceChecker::site_of(const void* caller) {
-    return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(caller) -
-                                      reinterpret_cast<std::uintptr_t>(&__executable_start));
-}
-
-std::uint32_t RaceChecker::site_of(const SourceLocation& at) {
-    std::vector<SourceLocation>& sites = location_sites();
-    for (std::size_t i = 0; i < sites.size(); ++i) {
-        if (sites[i].line() == at.line() && sites[i].file_name() == at.file_name()) {
-            return kLocationSite | static_cast<std::uint32_t>(i);
-        }
-    }
-    sites.push_back(at);
-    return kLocationSite | static_cast<std::uint32_t>(sites.size() - 1);
-}
-
-std::string site_text(std::uint32_t site) {
-    if ((site & kLocationSite) != 0) {
-        return line_text(location_sites()[site & ~kLocationSite]);
-    }
-    return source_line(&__executable_start + site);
 }
 
 }  // namespace carousel::simt

@@ -20,6 +20,8 @@
 #include <vector>
 
 #include "simt/device_runtime.hpp"
+#include "simt/race_shadow.hpp"
+#include "simt/vector_clock.hpp"
 
 namespace carousel::simt {
 
@@ -28,27 +30,6 @@ struct Block;
 struct Report;
 struct Thread;
 
-/// Clocks of the agents of one block that somebody knows of.
-struct ClockChunk {
-    std::uint32_t block = 0;
-    std::uint32_t uniform = 0;  ///< all threads of the block, at least
-    std::shared_ptr<const std::vector<std::uint32_t>> threads;  ///< per thread, where more
-    std::shared_ptr<const std::vector<std::uint32_t>> twins;    ///< asynchronous copies
-};
-
-/// Sparse vector clock: chunks in order of their blocks.
-struct VectorClock {
-    std::vector<ClockChunk> chunks;
-
-    std::uint32_t of(std::uint32_t block, std::uint32_t agent) const;
-    ClockChunk& chunk(std::uint32_t block);
-    void join(const VectorClock& other);
-};
-using ClockPtr = std::shared_ptr<const VectorClock>;
-
-/// Asynchronous copies are agents kFirstTwin + thread.
-inline constexpr std::uint32_t kFirstTwin = 1024;
-
 /// What a release made visible, to whom.
 struct ReleaseClock {
     ClockPtr clock;        ///< ordered before whoever acquires it
@@ -56,31 +37,6 @@ struct ReleaseClock {
     Scope scope = Scope::kDevice;
     std::uint32_t block = 0;
     std::uint32_t cluster = 0;
-};
-
-/// One recorded access.
-struct AccessRecord {
-    std::uint32_t block = 0;
-    std::uint16_t agent = 0;
-    std::uint8_t strong = 0;
-    Scope scope = Scope::kBlock;
-    std::uint32_t clock = 0;  ///< 0: none
-    std::uint32_t site = 0;   ///< where in the program
-};
-
-struct ShadowCell {
-    std::uint32_t stamp = 0;
-    AccessRecord write;
-    std::array<AccessRecord, 4> reads;  ///< of more readers at once, a sample
-};
-
-/// Cells of one allocation, by pages that appear when they are touched.
-struct RaceShadow {
-    static constexpr std::size_t kPageCells = 1024;
-    std::uint32_t stamp = 0;
-    std::uint32_t launch = 0;
-    unsigned shift = 2;  ///< bytes per cell, as a power of two; becomes smaller when it must
-    std::vector<std::unique_ptr<std::array<ShadowCell, kPageCells>>> pages;
 };
 
 /// What an asynchronous copy carries from its issue to its completion.
@@ -146,6 +102,8 @@ private:
     bool conflicts(const AccessRecord& before, const Who& now, const AccessRecord& record) const;
     void visit(const Who& now, std::uintptr_t address, std::size_t size, bool reads, bool writes,
                AccessRecord record);
+    void visit_cell(ShadowCell& cell, const Who& now, const AccessRecord& record, bool writes,
+                    std::uintptr_t address);
     void note_read(ShadowCell& cell, const Who& now, const AccessRecord& record);
     void report_race(const AccessRecord& before, bool before_writes, const AccessRecord& now,
                      bool now_writes, std::uintptr_t address);
