@@ -15,7 +15,7 @@ namespace {
 using cuda::Launch;
 using cuda::Queue;
 
-class CudartDevice : public RuntimeTest {};
+class RuntimeDevice : public RuntimeTest {};
 
 __attribute__((noinline)) void kernel(int) {}
 
@@ -24,7 +24,7 @@ Launch launch_of(int value) {
     return launch;
 }
 
-TEST_F(CudartDevice, OpensAndClosesOnItsOwnDevice) {
+TEST_F(RuntimeDevice, OpensAndClosesOnItsOwnDevice) {
     EXPECT_NE(fake.find("cudaMemPoolCreate 1"), -1);
     EXPECT_NE(
         fake.find("cudaMemPoolSetAttribute " + std::to_string(cudaMemPoolAttrReleaseThreshold) +
@@ -44,7 +44,7 @@ TEST_F(CudartDevice, OpensAndClosesOnItsOwnDevice) {
     EXPECT_EQ(fake.current_device, 0);
 }
 
-TEST_F(CudartDevice, FailedOpeningLeavesNothing) {
+TEST_F(RuntimeDevice, FailedOpeningLeavesNothing) {
     for (const char* call :
          {"cudaStreamCreateWithFlags", "cudaEventCreateWithFlags", "cudaMemPoolCreate",
           "cudaMemPoolSetAttribute", "cudaMallocFromPoolAsync", "cudaMemsetAsync"}) {
@@ -58,7 +58,7 @@ TEST_F(CudartDevice, FailedOpeningLeavesNothing) {
     }
 }
 
-TEST_F(CudartDevice, MemoryIsUsableWhenItReturns) {
+TEST_F(RuntimeDevice, MemoryIsUsableWhenItReturns) {
     void* memory = device->allocate(1000, "test");
     const int taken = fake.find("cudaMallocFromPoolAsync");
     ASSERT_NE(taken, -1);
@@ -68,7 +68,7 @@ TEST_F(CudartDevice, MemoryIsUsableWhenItReturns) {
     device->release(memory);
 }
 
-TEST_F(CudartDevice, ReleaseFollowsEveryQueueWithoutWaiting) {
+TEST_F(RuntimeDevice, ReleaseFollowsEveryQueueWithoutWaiting) {
     const Queue other = device->make_queue();
     void* memory = device->allocate(1000, "test");
     fake.log.clear();
@@ -94,7 +94,7 @@ TEST_F(CudartDevice, ReleaseFollowsEveryQueueWithoutWaiting) {
     EXPECT_NE(fake.find("cudaStreamWaitEvent " + stream), -1);
 }
 
-TEST_F(CudartDevice, MemoryThatCannotBeOrderedIsNotHandedOut) {
+TEST_F(RuntimeDevice, MemoryThatCannotBeOrderedIsNotHandedOut) {
     void* memory = device->allocate(1000, "test");
     fake.log.clear();
     fake.fail_once["cudaEventRecord"] = cudaErrorInvalidValue;
@@ -103,7 +103,7 @@ TEST_F(CudartDevice, MemoryThatCannotBeOrderedIsNotHandedOut) {
     EXPECT_EQ(fake.last_error, cudaSuccess);
 }
 
-TEST_F(CudartDevice, ReleaseIsPutOffWhileAnythingIsRecorded) {
+TEST_F(RuntimeDevice, ReleaseIsPutOffWhileAnythingIsRecorded) {
     void* memory = device->allocate(1000, "test");
     void* pinned = device->allocate_pinned(100, "test");
     const cuda::Event event = device->make_event();
@@ -130,7 +130,7 @@ TEST_F(CudartDevice, ReleaseIsPutOffWhileAnythingIsRecorded) {
     EXPECT_EQ(fake.graphs, 0);
 }
 
-TEST_F(CudartDevice, ReleaseIsPutOffWhileTheCallerRecordsOurQueue) {
+TEST_F(RuntimeDevice, ReleaseIsPutOffWhileTheCallerRecordsOurQueue) {
     cudaStream_t callers = nullptr;
     cudaEvent_t fork = nullptr;
     cudaStreamCreateWithFlags(&callers, 0);
@@ -152,7 +152,7 @@ TEST_F(CudartDevice, ReleaseIsPutOffWhileTheCallerRecordsOurQueue) {
     cudaStreamDestroy(callers);
 }
 
-TEST_F(CudartDevice, OutOfMemoryTriesAgainThenNamesTheSizes) {
+TEST_F(RuntimeDevice, OutOfMemoryTriesAgainThenNamesTheSizes) {
     fake.free_bytes = 5000;
     fake.log.clear();
     const std::string sentence = expect_error(ErrorCode::kOutOfMemory, "6000",
@@ -173,7 +173,7 @@ TEST_F(CudartDevice, OutOfMemoryTriesAgainThenNamesTheSizes) {
     EXPECT_EQ(fake.current_device, 0);
 }
 
-TEST_F(CudartDevice, DevicesWithoutPoolsUsePlainMemory) {
+TEST_F(RuntimeDevice, DevicesWithoutPoolsUsePlainMemory) {
     device.reset();
     caps.memory_pools = false;
     device = make_device();
@@ -189,7 +189,7 @@ TEST_F(CudartDevice, DevicesWithoutPoolsUsePlainMemory) {
     EXPECT_EQ(fake.count("cudaMallocFromPoolAsync"), 0);
 }
 
-TEST_F(CudartDevice, LaunchesCarryGeometryAttributesAndArguments) {
+TEST_F(RuntimeDevice, LaunchesCarryGeometryAttributesAndArguments) {
     Launch launch = launch_of(42);
     device->launch(queue, launch);
     EXPECT_NE(
@@ -221,7 +221,7 @@ TEST_F(CudartDevice, LaunchesCarryGeometryAttributesAndArguments) {
     EXPECT_EQ(fake.current_device, 0);
 }
 
-TEST_F(CudartDevice, FailedLaunchNamesTheKernelAndItsGeometry) {
+TEST_F(RuntimeDevice, FailedLaunchNamesTheKernelAndItsGeometry) {
     fake.fail_once["cudaLaunchKernelExC"] = cudaErrorInvalidConfiguration;
     const std::string sentence =
         expect_error(ErrorCode::kCuda, "some_kernel", [&] { device->launch(queue, launch_of(1)); });
@@ -233,7 +233,7 @@ TEST_F(CudartDevice, FailedLaunchNamesTheKernelAndItsGeometry) {
     EXPECT_NO_THROW(device->launch(queue, launch_of(1)));
 }
 
-TEST_F(CudartDevice, LostDeviceAnswersTheSameForEver) {
+TEST_F(RuntimeDevice, LostDeviceAnswersTheSameForEver) {
     void* memory = device->allocate(1000, "test");
     const cuda::Event event = device->make_event();
     const Queue other = device->make_queue();
@@ -263,13 +263,13 @@ TEST_F(CudartDevice, LostDeviceAnswersTheSameForEver) {
     EXPECT_TRUE(fake.log.empty()) << "nothing may be asked of a dead context: " << fake.log[0];
 }
 
-TEST_F(CudartDevice, KernelThatDiesIsNamedWhereItWasSeen) {
+TEST_F(RuntimeDevice, KernelThatDiesIsNamedWhereItWasSeen) {
     fake.fail_once["cudaLaunchKernelExC"] = cudaErrorLaunchFailure;
     expect_error(ErrorCode::kDeviceLost, "some_kernel",
                  [&] { device->launch(queue, launch_of(1)); });
 }
 
-TEST_F(CudartDevice, WaitingCallsAreRefusedWhileRecordedAndSpoilNothing) {
+TEST_F(RuntimeDevice, WaitingCallsAreRefusedWhileRecordedAndSpoilNothing) {
     int on_device = 0, host = 0;
     device->begin_capture(queue);
     expect_error(ErrorCode::kInvalidArgument, "capture",
@@ -281,7 +281,7 @@ TEST_F(CudartDevice, WaitingCallsAreRefusedWhileRecordedAndSpoilNothing) {
     EXPECT_EQ(fake.current_device, 0);
 }
 
-TEST_F(CudartDevice, CapturesEndOnEveryPath) {
+TEST_F(RuntimeDevice, CapturesEndOnEveryPath) {
     device->begin_capture(queue);
     EXPECT_NE(fake.find("cudaStreamBeginCapture " + default_stream + " " +
                         std::to_string(cudaStreamCaptureModeThreadLocal)),
@@ -313,7 +313,7 @@ TEST_F(CudartDevice, CapturesEndOnEveryPath) {
     EXPECT_EQ(fake.count("cudaFreeAsync"), 1);
 }
 
-TEST_F(CudartDevice, GraphsKnowTheirNodesAndTheLimit) {
+TEST_F(RuntimeDevice, GraphsKnowTheirNodesAndTheLimit) {
     const auto record = [&](std::int64_t nodes) {
         fake.nodes_recorded = static_cast<std::size_t>(nodes);
         device->begin_capture(queue);
@@ -338,7 +338,7 @@ TEST_F(CudartDevice, GraphsKnowTheirNodesAndTheLimit) {
     EXPECT_EQ(fake.graphs, 0);
 }
 
-TEST_F(CudartDevice, UnfinishedEventsAreNoError) {
+TEST_F(RuntimeDevice, UnfinishedEventsAreNoError) {
     const cuda::Event event = device->make_event();
     device->record(queue, event);
     fake.fail_once["cudaEventQuery"] = cudaErrorNotReady;
@@ -349,7 +349,7 @@ TEST_F(CudartDevice, UnfinishedEventsAreNoError) {
     device->release_event(event);
 }
 
-TEST_F(CudartDevice, CopiesAreEnqueuedOnTheirQueue) {
+TEST_F(RuntimeDevice, CopiesAreEnqueuedOnTheirQueue) {
     int to[4] = {}, from[4] = {1, 2, 3, 4};
     const Queue other = device->make_queue();
     fake.log.clear();

@@ -11,9 +11,9 @@
 namespace carousel::test {
 namespace {
 
-class CudartProbe : public RuntimeTest {};
+class RuntimeProbe : public RuntimeTest {};
 
-TEST_F(CudartProbe, DevicesBecomeCaps) {
+TEST_F(RuntimeProbe, DevicesBecomeCaps) {
     const CudaAnswer answer = cuda::probe_devices();
     EXPECT_TRUE(answer.compiled);
     EXPECT_EQ(answer.error, 0);
@@ -31,7 +31,7 @@ TEST_F(CudartProbe, DevicesBecomeCaps) {
     EXPECT_EQ(status_of(answer).reason, "");
 }
 
-TEST_F(CudartProbe, FailuresAreAnswersAndLeaveNoErrorBehind) {
+TEST_F(RuntimeProbe, FailuresAreAnswersAndLeaveNoErrorBehind) {
     fake.count_error = cudaErrorInsufficientDriver;
     fake.driver_version = 0;
     EXPECT_NE(status_of(cuda::probe_devices()).reason.find("no NVIDIA driver"), std::string::npos);
@@ -47,7 +47,7 @@ TEST_F(CudartProbe, FailuresAreAnswersAndLeaveNoErrorBehind) {
     EXPECT_EQ(fake.last_error, cudaSuccess);
 }
 
-TEST_F(CudartProbe, UseNeedsMemory) {
+TEST_F(RuntimeProbe, UseNeedsMemory) {
     EXPECT_EQ(cuda::probe_use(1), "");
     EXPECT_EQ(fake.current_device, 0);
     fake.free_bytes = 1000;
@@ -60,7 +60,7 @@ TEST_F(CudartProbe, UseNeedsMemory) {
     EXPECT_EQ(fake.last_error, cudaSuccess);
 }
 
-TEST_F(CudartProbe, StickyErrorsAreThoseThatKillAContext) {
+TEST_F(RuntimeProbe, StickyErrorsAreThoseThatKillAContext) {
     for (const cudaError_t error :
          {cudaErrorIllegalAddress, cudaErrorLaunchFailure, cudaErrorAssert,
           cudaErrorECCUncorrectable, cudaErrorLaunchTimeout, cudaErrorUnknown}) {

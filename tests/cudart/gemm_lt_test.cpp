@@ -13,7 +13,7 @@ namespace {
 
 using cuda::GemmArgs;
 
-class CudartGemm : public RuntimeTest {
+class RuntimeGemm : public RuntimeTest {
 protected:
     // C [24,16] = A^T [24,32] x B [32,16] in f32.
     GemmArgs product() {
@@ -38,7 +38,7 @@ protected:
     std::vector<std::byte> workspace = std::vector<std::byte>(4096);
 };
 
-TEST_F(CudartGemm, StoredShapesTransposesAndScalars) {
+TEST_F(RuntimeGemm, StoredShapesTransposesAndScalars) {
     GemmArgs g = product();
     g.beta = 0.25;
     device->gemm(queue, g);
@@ -72,7 +72,7 @@ TEST_F(CudartGemm, StoredShapesTransposesAndScalars) {
     EXPECT_EQ(lt.columns[1], 32);
 }
 
-TEST_F(CudartGemm, ArithmeticFollowsTheDtypes) {
+TEST_F(RuntimeGemm, ArithmeticFollowsTheDtypes) {
     struct Case {
         DType dtype, out;
         int compute, scale, type, out_type;
@@ -101,7 +101,7 @@ TEST_F(CudartGemm, ArithmeticFollowsTheDtypes) {
     }
 }
 
-TEST_F(CudartGemm, HeuristicIsAskedOncePerKey) {
+TEST_F(RuntimeGemm, HeuristicIsAskedOncePerKey) {
     GemmArgs g = product();
     for (int step = 0; step < 3; ++step) device->gemm(queue, g);
     EXPECT_EQ(lt.heuristics, 1);
@@ -127,7 +127,7 @@ TEST_F(CudartGemm, HeuristicIsAskedOncePerKey) {
               static_cast<const std::byte*>(g.workspace) + g.workspace_bytes);
 }
 
-TEST_F(CudartGemm, BatchesHaveStrides) {
+TEST_F(RuntimeGemm, BatchesHaveStrides) {
     GemmArgs g = product();
     device->gemm(queue, g);
     EXPECT_EQ(lt.batch[0], 1);
@@ -144,7 +144,7 @@ TEST_F(CudartGemm, BatchesHaveStrides) {
     EXPECT_EQ(lt.alignments[2], lt.alignments[3]);
 }
 
-TEST_F(CudartGemm, BiasFollowsItsCall) {
+TEST_F(RuntimeGemm, BiasFollowsItsCall) {
     auto* aligned =
         reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(bias.data()) + 255) / 256 * 256);
     GemmArgs g = product();
@@ -176,7 +176,7 @@ TEST_F(CudartGemm, BiasFollowsItsCall) {
     EXPECT_FALSE(device->folds_bias(DType::kF64));
 }
 
-TEST_F(CudartGemm, FailuresNameTheProduct) {
+TEST_F(RuntimeGemm, FailuresNameTheProduct) {
     GemmArgs g = product();
     lt.no_algorithm = true;
     const std::string sentence = expect_error(
@@ -197,7 +197,7 @@ TEST_F(CudartGemm, FailuresNameTheProduct) {
                  [&] { device->gemm(queue, g); });
 }
 
-TEST_F(CudartGemm, DescriptorsAreReturned) {
+TEST_F(RuntimeGemm, DescriptorsAreReturned) {
     for (std::int64_t n = 1; n < 10; ++n) {
         GemmArgs g = product();
         g.n = n;
