@@ -1,5 +1,7 @@
 #include "src/backend/cuda/gemm_key.hpp"
 
+#include <cstdlib>
+
 namespace carousel::cuda {
 
 namespace {
@@ -27,8 +29,9 @@ std::string size_problem(const GemmArgs& g) {
     }
     if (g.batch > INT32_MAX)
         return "batch is " + std::to_string(g.batch) + "; cuBLASLt takes 2^31-1";
-    // Products of a batch may share an operand, never the result.
-    if (g.batch > 1 && g.stride_c < g.ldc * (g.n - 1) + g.m) {
+    // Products of a batch may share an operand, never the result. Results may lie side by side in the
+    // rows of one matrix, and in either order.
+    if (g.batch > 1 && std::abs(g.stride_c) < g.m) {
         return "stride_c is " + std::to_string(g.stride_c) + ": results of the batch overlap";
     }
     return "";
