@@ -114,6 +114,7 @@ struct PackArgs {
     T* packed = nullptr;  ///< panel of vector first_vec
     std::int64_t first_vec = 0;
     std::int64_t vec_begin = 0, vec_end = 0;
+    bool stream = false;  ///< panels go past the caches
 };
 
 /// Packing of rows given by pointers as the columns of a product over rows: element (k, m) is

@@ -79,23 +79,52 @@ void gates_matmul(const MatmulArgs<T>& args) {
     });
 }
 
+/// One line of a panel.
+template <class T>
+CAROUSEL_INLINE void put(const PackArgs<T>& args, T* to, Vec<T> value) {
+    if (args.stream) {
+        stream_lanes(to, value, Vec<T>::kLanes);
+    } else {
+        store(to, value);
+    }
+}
+
+/// Outputs are contiguous: whole vectors move, a few rows of W at a time, so that rows are read as streams
+/// and each panel is written whole lines in a row.
+template <class T>
+CAROUSEL_INLINE void pack_contiguous(const PackArgs<T>& args, std::int64_t gate) {
+    constexpr std::int64_t L = Vec<T>::kLanes, kRows = 8;
+    const std::int64_t gates = args.gates, panel_size = args.panel_k * gates * L;
+    for (std::int64_t k0 = 0; k0 < args.k; k0 += kRows) {
+        const std::int64_t k1 = k0 + kRows < args.k ? k0 + kRows : args.k;
+        for (std::int64_t vec = args.vec_begin; vec < args.vec_end; ++vec) {
+            const int lanes = lanes_of<T>(vec, args.m);
+            const T* source = args.w + gate * args.m + vec * L;
+            T* target = args.packed + (vec - args.first_vec) * panel_size +
+                        (args.k_begin * gates + gate) * L;
+            for (std::int64_t k = k0; k < k1; ++k) {
+                const T* from = source + k * args.stride_k;
+                put(args, target + k * gates * L, lanes == L ? load(from) : load_n(from, lanes));
+            }
+        }
+    }
+}
+
 template <class T>
 void pack(const PackArgs<T>& args) {
     constexpr std::int64_t L = Vec<T>::kLanes;
     const std::int64_t gates = args.gates;
+    if (args.stride_m == 1) {
+        for (std::int64_t gate = 0; gate < gates; ++gate) pack_contiguous(args, gate);
+        if (args.stream) stream_fence();
+        return;
+    }
     for (std::int64_t vec = args.vec_begin; vec < args.vec_end; ++vec) {
         const int lanes = lanes_of<T>(vec, args.m);
         T* panel = args.packed + ((vec - args.first_vec) * args.panel_k + args.k_begin) * gates * L;
         for (std::int64_t gate = 0; gate < gates; ++gate) {
             const T* source = args.w + (gate * args.m + vec * L) * args.stride_m;
             T* target = panel + gate * L;
-            if (args.stride_m == 1) {  // outputs are contiguous: whole vectors move
-                for (std::int64_t k = 0; k < args.k; ++k) {
-                    const T* from = source + k * args.stride_k;
-                    store(target + k * gates * L, lanes == L ? load(from) : load_n(from, lanes));
-                }
-                continue;
-            }
             // A square of L x L is transposed at a time, so that both sides stay in L1.
             std::int64_t k0 = 0;
             if (args.stride_k == 1 && lanes == L) {
@@ -106,7 +135,7 @@ void pack(const PackArgs<T>& args) {
                     }
                     transpose(square);
                     for (std::int64_t k = 0; k < L; ++k)
-                        store(target + (k0 + k) * gates * L, square[k]);
+                        put(args, target + (k0 + k) * gates * L, square[k]);
                 }
             }
             for (; k0 < args.k; k0 += L) {
@@ -121,6 +150,7 @@ void pack(const PackArgs<T>& args) {
             }
         }
     }
+    if (args.stream) stream_fence();
 }
 
 /// A few rows at a time, vector by vector: a panel is written whole lines in a row, and the rows are read

@@ -259,7 +259,12 @@ RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int 
                                   : std::numeric_limits<std::int64_t>::max();
     // Else the input product runs a chunk of steps ahead: enough rows to use the weights well, few enough
     // that its result is still in cache when the recurrence reads it.
+    // A sequence that is little longer goes in one piece: plain weights are then packed panel by panel.
     constexpr std::int64_t kChunkRows = 384;
+    if (N * options.seq_len <= 2 * kChunkRows) {
+        config.chunk_steps = options.seq_len;
+        return config;
+    }
     config.chunk_steps =
         std::clamp<std::int64_t>(kChunkRows / std::max<std::int64_t>(N, 1), 1, options.seq_len);
     return config;

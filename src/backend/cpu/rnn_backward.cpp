@@ -148,14 +148,15 @@ void BackwardPass<T>::sweep(const Member& member, const PlanStep& step) const no
         for (std::int64_t t = 0; t < T_; ++t)
             sweep.sum_squares[t * member.num_threads + member.tid] = 0.0;
     }
+    const Pieces pieces = member.pieces(spec_.hidden_size, kernels_.lanes, splits_left_over(spec_));
     for (std::int64_t s = T_ - 1; s >= 0; --s) {
         const std::int64_t t = sweep.walk.step(s);
-        begin_rows(member, sweep, t);
+        for (const Piece& piece : pieces) begin_rows(member, sweep, piece, t);
         if (spec_.proj_size > 0) {
             projected_dh(member, sweep, t);
             member.meet_group();  // W_hr^T needs all of dh
         }
-        recurrent_step(member, sweep, t);
+        for (const Piece& piece : pieces) recurrent_step(member, sweep, piece, t);
         member.meet_group();  // the step before needs all gate gradients of this one
     }
     member.meet_team();
@@ -165,16 +166,16 @@ void BackwardPass<T>::sweep(const Member& member, const PlanStep& step) const no
 /// Prepares this member's units of every row: dc where a row's gradient starts or was cut, zeros beyond
 /// a sequence's end (operands of the products over all rows).
 template <class T>
-void BackwardPass<T>::begin_rows(const Member& member, const Sweep& sweep,
+void BackwardPass<T>::begin_rows(const Member& member, const Sweep& sweep, const Piece& piece,
                                  std::int64_t t) const noexcept {
     const std::int64_t H = spec_.hidden_size, P = spec_.proj_size;
     T* dc = work_or_null(work_.dc);
     T* dh = work_or_null(work_.dh);
     if (args_.mask.lengths == nullptr && args_.mask.reset == nullptr && t != sweep.walk.last(0))
         return;
-    const Span units = units_of(member.vectors(H, kernels_.lanes), kernels_.lanes, H);
+    const Span units = units_of(piece.vectors, kernels_.lanes, H);
     const Span outputs = units_of(member.vectors(P, kernels_.lanes), kernels_.lanes, P);
-    for (std::int64_t n = member.rows.begin; n < member.rows.end; ++n) {
+    for (std::int64_t n = piece.rows.begin; n < piece.rows.end; ++n) {
         if (!sweep.walk.active(t, n)) {
             for (std::int64_t slot = 0; slot < slots_; ++slot) {
                 zero_span(dgates_ + ((t * N_ + n) * slots_ + slot) * H, units);
@@ -233,7 +234,7 @@ void BackwardPass<T>::projected_dh(const Member& member, const Sweep& sweep,
 }
 
 template <class T>
-void BackwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
+void BackwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep, const Piece& piece,
                                      std::int64_t t) const noexcept {
     const std::int64_t H = spec_.hidden_size, O = spec_.output_size(), next = sweep.walk.next(t);
     const std::int64_t slots = gate_slots(spec_.cell), recurrent = recurrent_offset(spec_.cell) * H;
@@ -243,8 +244,8 @@ void BackwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
     const T* dh = work_or_null(work_.dh);
     auto* rows = reinterpret_cast<CellBackwardRow<T>*>(row_list(member));
     // Rows with a later step fill the list from the front, rows whose gradient starts here from the back.
-    std::int64_t front = 0, back = member.rows.size();
-    for (std::int64_t n = member.rows.begin; n < member.rows.end; ++n) {
+    std::int64_t front = 0, back = piece.rows.size();
+    for (std::int64_t n = piece.rows.begin; n < piece.rows.end; ++n) {
         if (!sweep.walk.active(t, n)) continue;
         const bool last = t == sweep.walk.last(n), fresh = last || sweep.walk.cut_before(next, n);
         CellBackwardRow<T>& row = projected || !fresh ? rows[front++] : rows[--back];
@@ -276,7 +277,7 @@ void BackwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
     args.hidden_size = H;
     args.saved_slots = static_cast<int>(slots);
     args.descending = t % 2 == 1;
-    const Span vectors = member.vectors(H, kernels_.lanes);
+    const Span vectors = piece.vectors;
     args.vec_begin = vectors.begin;
     args.vec_end = vectors.end;
     if (sweep.sum_squares != nullptr && !projected) {
@@ -291,7 +292,7 @@ void BackwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
         args.k = k;
         kernel(args);
         args.rows = rows + back;
-        args.num_rows = member.rows.size() - back;
+        args.num_rows = piece.rows.size() - back;
         args.k = 0;
         kernel(args);
     };
@@ -320,7 +321,7 @@ void BackwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
                 }
             };
             retarget(0, front);
-            retarget(back, member.rows.size());
+            retarget(back, piece.rows.size());
             args.sum_squares = nullptr;
             args.w = sweep.w.w_hn_t;
             args.w_k = args.k = H;
@@ -328,7 +329,7 @@ void BackwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
             args.num_rows = front;
             kernels_.gru_reset_gate_backward(args);
             args.rows = rows + back;
-            args.num_rows = member.rows.size() - back;
+            args.num_rows = piece.rows.size() - back;
             kernels_.gru_reset_gate_backward(args);
             break;
         }

@@ -22,8 +22,10 @@ private:
     T* work_or_null(std::size_t slice) const noexcept;
 
     void sweep(const Member& member, const PlanStep& step) const noexcept;
-    void begin_rows(const Member& member, const Sweep& sweep, std::int64_t t) const noexcept;
-    void recurrent_step(const Member& member, const Sweep& sweep, std::int64_t t) const noexcept;
+    void begin_rows(const Member& member, const Sweep& sweep, const Piece& piece,
+                    std::int64_t t) const noexcept;
+    void recurrent_step(const Member& member, const Sweep& sweep, const Piece& piece,
+                        std::int64_t t) const noexcept;
     void projected_dh(const Member& member, const Sweep& sweep, std::int64_t t) const noexcept;
     void norms(const Member& member, const Sweep& sweep) const noexcept;
     void state_grads(const Member& member, const PlanStep& step) const noexcept;

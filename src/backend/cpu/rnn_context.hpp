@@ -87,6 +87,23 @@ struct Walk {
     }
 };
 
+/// Rows of the batch times vectors of units.
+struct Piece {
+    Span rows, vectors;
+};
+/// A member's part of a step.
+struct Pieces {
+    static constexpr int kMost = 3;
+    Piece list[kMost];
+    int count = 0;
+
+    void add(Span rows, Span vectors) noexcept {
+        if (rows.size() > 0 && vectors.size() > 0) list[count++] = {rows, vectors};
+    }
+    const Piece* begin() const noexcept { return list; }
+    const Piece* end() const noexcept { return list + count; }
+};
+
 /// One thread's place in the team and its part of the work.
 struct Member {
     int tid, num_threads;
@@ -102,9 +119,37 @@ struct Member {
     Span vectors(std::int64_t size, int lanes) const noexcept {
         return split_evenly((size + lanes - 1) / lanes, unit, unit_groups);
     }
+    /// Vectors that are left over when each member of the group has the same number are split by rows,
+    /// if that gives each member enough rows: of 13 vectors, two members would have 7 and 6.
+    Pieces pieces(std::int64_t size, int lanes, bool split_left_over) const noexcept {
+        constexpr std::int64_t kRows = 4;
+        const std::int64_t count = (size + lanes - 1) / lanes, left = count % unit_groups;
+        Pieces pieces;
+        if (!split_left_over || left * rows.size() < kRows * unit_groups) {
+            pieces.list[pieces.count++] = {rows, vectors(size, lanes)};
+            return pieces;
+        }
+        const std::int64_t each = count / unit_groups;
+        pieces.add(rows, {each * unit, each * (unit + 1)});
+        const Span share = split_evenly(left * rows.size(), unit, unit_groups);
+        for (std::int64_t v = 0; v < left; ++v) {
+            const std::int64_t begin = v * rows.size(), end = begin + rows.size();
+            const std::int64_t from = share.begin > begin ? share.begin : begin;
+            const std::int64_t to = share.end < end ? share.end : end;
+            const std::int64_t vec = each * unit_groups + v;
+            if (from < to)
+                pieces.add({rows.begin + from - begin, rows.begin + to - begin}, {vec, vec + 1});
+        }
+        return pieces;
+    }
     void meet_team() const noexcept { team_barrier->wait(); }
     void meet_group() const noexcept { group_barrier->wait(); }
 };
+
+/// A step in two halves has a barrier between them, which every member passes once.
+inline bool splits_left_over(const RnnSpec& spec) noexcept {
+    return spec.cell != Cell::kGruResetBefore && spec.proj_size == 0;
+}
 
 /// Units [begin, end) of a span of vectors.
 inline Span units_of(Span vectors, int lanes, std::int64_t size) noexcept {
@@ -157,12 +202,12 @@ void pack_state(const RnnSpec& spec, const RnnLayerParams& params, std::int64_t 
                 const SliceLayout& slices, const PackedState& state, void* base, int tid,
                 int num_threads, PackSkips skips = {});
 
-/// Packs the panels of `vectors` of w_ih, or of w_ih^T, to `panels`.
+/// Packs the panels of `vectors` of w_ih, or of w_ih^T, to `panels`; past the caches if `stream`.
 template <class T>
 void pack_w_ih(const RnnSpec& spec, const RnnLayerParams& params, std::int64_t layer, Span vectors,
-               T* panels);
+               T* panels, bool stream = false);
 template <class T>
 void pack_w_ih_t(const RnnSpec& spec, const RnnLayerParams& params, std::int64_t layer,
-                 Span vectors, T* panels);
+                 Span vectors, T* panels, bool stream = false);
 
 }  // namespace carousel::cpu

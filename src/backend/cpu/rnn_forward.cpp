@@ -150,22 +150,36 @@ void ForwardPass<T>::run(const Member& member) const noexcept {
 template <class T>
 void ForwardPass<T>::sweep(const Member& member, const PlanStep& step) const noexcept {
     const Sweep sweep = make_sweep(step.layer, step.dir);
+    const Pieces pieces = this->pieces(member);
     for (std::int64_t s0 = 0; s0 < T_; s0 += plan_.config.chunk_steps) {
         const std::int64_t s1 = std::min(s0 + plan_.config.chunk_steps, T_);
-        if (!fuses_input()) input_product(member, sweep, s0, s1);
+        if (!fuses_input()) {
+            for (const Piece& piece : pieces)
+                input_product(member, sweep, piece, pieces.begin()->vectors.begin, s0, s1);
+        }
         for (std::int64_t s = s0; s < s1; ++s) {
-            recurrent_step(member, sweep, s);
-            finish_rows(member, sweep, sweep.walk.step(s));
+            for (const Piece& piece : pieces) {
+                recurrent_step(member, sweep, piece, s);
+                finish_rows(member, sweep, piece, sweep.walk.step(s));
+            }
             member.meet_group();
         }
-        if (!training_) copy_ring(member, sweep, s0, s1);
+        for (const Piece& piece : pieces) {
+            if (!training_) copy_ring(sweep, piece, s0, s1);
+        }
     }
 }
 
-/// Pre-activations of the input side, for the units of this member: what it writes it alone reads, so
-/// no barrier stands between this and the steps.
 template <class T>
-void ForwardPass<T>::input_product(const Member& member, const Sweep& sweep, std::int64_t s0,
+Pieces ForwardPass<T>::pieces(const Member& member) const noexcept {
+    return member.pieces(spec_.hidden_size, kernels_.lanes, splits_left_over(spec_));
+}
+
+/// Pre-activations of the input side, for one piece of this member: what it writes it alone reads, so no
+/// barrier stands between this and the steps. `own_panel` is the first vector of its first piece.
+template <class T>
+void ForwardPass<T>::input_product(const Member& member, const Sweep& sweep, const Piece& piece,
+                                   std::int64_t own_panel, std::int64_t s0,
                                    std::int64_t s1) const noexcept {
     const std::int64_t G = spec_.num_gates(), slots = gate_slots(spec_.cell), H = spec_.hidden_size;
     auto* rows = reinterpret_cast<MatmulRow<T>*>(
@@ -175,7 +189,7 @@ void ForwardPass<T>::input_product(const Member& member, const Sweep& sweep, std
     for (std::int64_t s = s0; s < s1; ++s) {
         const std::int64_t t = sweep.walk.step(s);
         T* gates = sweep.gates + sweep.slot(s) * N_ * slots * H;
-        for (std::int64_t n = member.rows.begin; n < member.rows.end; ++n) {
+        for (std::int64_t n = piece.rows.begin; n < piece.rows.end; ++n) {
             if (!sweep.walk.active(t, n)) continue;
             rows[count++] = {sweep.x.row(t, n), nullptr, nullptr, gates + n * slots * H};
         }
@@ -188,19 +202,18 @@ void ForwardPass<T>::input_product(const Member& member, const Sweep& sweep, std
     args.m = H;
     args.bias = sweep.w.bias;
     const auto product = G == 1 ? kernels_.matmul : kernels_.gates_matmul[G];
-    const Span vectors = member.vectors(H, kernels_.lanes);
+    const Span vectors = piece.vectors;
     args.vec_begin = vectors.begin;
     args.vec_end = vectors.end;
     if (!packs_where_used()) {
         product(args);
         return;
     }
-    // One panel at a time, in the place of this member's first: it is read from L2 and never reaches
-    // memory.
+    // One panel at a time, in a place that is this member's: it is read from L2 and never reaches memory.
     const std::int64_t panel_size = args.w_k * G * kernels_.lanes;
     T* panel = work_.slices.template at<T>(
                    args_.workspace, work_.packed[static_cast<std::size_t>(sweep.state)].w_ih) +
-               vectors.begin * panel_size;
+               own_panel * panel_size;
     for (std::int64_t vec = vectors.begin; vec < vectors.end; ++vec) {
         pack_w_ih(spec_, args_.params->layers[static_cast<std::size_t>(sweep.state)], sweep.layer,
                   {vec, vec + 1}, panel);
@@ -212,7 +225,7 @@ void ForwardPass<T>::input_product(const Member& member, const Sweep& sweep, std
 }
 
 template <class T>
-void ForwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
+void ForwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep, const Piece& piece,
                                     std::int64_t s) const noexcept {
     const std::int64_t slots = gate_slots(spec_.cell), H = spec_.hidden_size,
                        O = spec_.output_size();
@@ -223,8 +236,8 @@ void ForwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
         static_cast<std::size_t>(member.tid) * work_.rows_bytes_per_thread);
     const bool projected = spec_.proj_size > 0;
     // Rows with a state fill the list from the front, rows whose state is zero from the back.
-    std::int64_t front = 0, back = member.rows.size();
-    for (std::int64_t n = member.rows.begin; n < member.rows.end; ++n) {
+    std::int64_t front = 0, back = piece.rows.size();
+    for (std::int64_t n = piece.rows.begin; n < piece.rows.end; ++n) {
         if (!sweep.walk.active(t, n)) continue;
         const bool cut = sweep.walk.cut_before(t, n), first = t == sweep.walk.first(n);
         const T* h_prev = cut     ? nullptr
@@ -258,7 +271,7 @@ void ForwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
                                            spec_.num_states() >
                                        kCacheBytes;
     }
-    const Span vectors = member.vectors(H, kernels_.lanes);
+    const Span vectors = piece.vectors;
     args.vec_begin = vectors.begin;
     args.vec_end = vectors.end;
     const auto both_lists = [&](void (*kernel)(const CellForwardArgs<T>&), const T* w,
@@ -270,7 +283,7 @@ void ForwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
         args.k = k;
         kernel(args);
         args.rows = rows + back;
-        args.num_rows = member.rows.size() - back;
+        args.num_rows = piece.rows.size() - back;
         args.k = 0;
         kernel(args);
     };
@@ -297,7 +310,7 @@ void ForwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
     member.meet_group();  // W_hr needs all units
     auto* products = reinterpret_cast<MatmulRow<T>*>(rows);
     std::int64_t count = 0;
-    for (std::int64_t n = member.rows.begin; n < member.rows.end; ++n) {
+    for (std::int64_t n = piece.rows.begin; n < piece.rows.end; ++n) {
         if (sweep.walk.active(t, n)) {
             products[count++] = {sweep.aux + (slot * N_ + n) * H, nullptr, nullptr,
                                  sweep.y.row(t, n)};
@@ -317,16 +330,18 @@ void ForwardPass<T>::recurrent_step(const Member& member, const Sweep& sweep,
 
 /// Zeroes what lies beyond a sequence's end, and takes the cell state of rows that end at t.
 template <class T>
-void ForwardPass<T>::finish_rows(const Member& member, const Sweep& sweep,
+void ForwardPass<T>::finish_rows(const Member& member, const Sweep& sweep, const Piece& piece,
                                  std::int64_t t) const noexcept {
     const std::int64_t H = spec_.hidden_size, O = spec_.output_size();
     const bool full = args_.mask.lengths == nullptr;
     const bool last_step = t == (sweep.walk.reverse ? 0 : T_ - 1);
     if (full && (!last_step || sweep.cy == nullptr)) return;
-    const Span units = units_of(member.vectors(H, kernels_.lanes), kernels_.lanes, H);
-    const Span outputs = units_of(member.vectors(O, kernels_.lanes), kernels_.lanes, O);
+    const Span units = units_of(piece.vectors, kernels_.lanes, H);
+    const Span outputs = spec_.proj_size > 0
+                             ? units_of(member.vectors(O, kernels_.lanes), kernels_.lanes, O)
+                             : units;
     const std::int64_t s = sweep.walk.reverse ? T_ - 1 - t : t;
-    for (std::int64_t n = member.rows.begin; n < member.rows.end; ++n) {
+    for (std::int64_t n = piece.rows.begin; n < piece.rows.end; ++n) {
         const std::int64_t at = sweep.slot(s) * N_ + n;
         if (sweep.walk.active(t, n)) {
             if (sweep.cy != nullptr && t == sweep.walk.last(n))
@@ -381,17 +396,17 @@ static void copy_state_rows(const Walk& walk, Span units, std::int64_t H, std::i
 }
 
 template <class T>
-void ForwardPass<T>::copy_ring(const Member& member, const Sweep& sweep, std::int64_t s0,
+void ForwardPass<T>::copy_ring(const Sweep& sweep, const Piece& piece, std::int64_t s0,
                                std::int64_t s1) const noexcept {
     if (!args_.gates.defined() && !args_.cell_states.defined()) return;
     const std::int64_t H = spec_.hidden_size, G = spec_.num_gates(), slots = gate_slots(spec_.cell);
-    const Span units = units_of(member.vectors(H, kernels_.lanes), kernels_.lanes, H);
+    const Span units = units_of(piece.vectors, kernels_.lanes, H);
     auto* gates = static_cast<T*>(args_.gates.data);
     auto* cells = static_cast<T*>(args_.cell_states.data);
     if (gates != nullptr) gates += sweep.state * T_ * N_ * G * H;
     if (cells != nullptr) cells += sweep.state * T_ * N_ * H;
     for (std::int64_t s = s0; s < s1; ++s) {
-        for (std::int64_t n = member.rows.begin; n < member.rows.end; ++n) {
+        for (std::int64_t n = piece.rows.begin; n < piece.rows.end; ++n) {
             const std::int64_t at = sweep.slot(s) * N_ + n;
             copy_state_rows(sweep.walk, units, H, G, sweep.walk.step(s), n,
                             sweep.gates + at * slots * H, offset_or_null(sweep.c, at * H), gates,
@@ -404,7 +419,8 @@ template <class T>
 void ForwardPass<T>::copy_requested(const Member& member, std::int64_t layer) const noexcept {
     if (training_) {
         for (std::int64_t dir = 0; dir < spec_.num_directions(); ++dir) {
-            copy_ring(member, make_sweep(layer, dir), 0, T_);
+            const Sweep sweep = make_sweep(layer, dir);
+            for (const Piece& piece : pieces(member)) copy_ring(sweep, piece, 0, T_);
         }
     }
     if (!args_.layer_outputs.defined()) return;

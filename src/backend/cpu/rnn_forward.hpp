@@ -22,10 +22,13 @@ private:
     StateWeights<T> weights(std::int64_t state) const noexcept;
 
     void sweep(const Member& member, const PlanStep& step) const noexcept;
-    void input_product(const Member& member, const Sweep& sweep, std::int64_t s0,
-                       std::int64_t s1) const noexcept;
-    void recurrent_step(const Member& member, const Sweep& sweep, std::int64_t s) const noexcept;
-    void finish_rows(const Member& member, const Sweep& sweep, std::int64_t t) const noexcept;
+    Pieces pieces(const Member& member) const noexcept;
+    void input_product(const Member& member, const Sweep& sweep, const Piece& piece,
+                       std::int64_t own_panel, std::int64_t s0, std::int64_t s1) const noexcept;
+    void recurrent_step(const Member& member, const Sweep& sweep, const Piece& piece,
+                        std::int64_t s) const noexcept;
+    void finish_rows(const Member& member, const Sweep& sweep, const Piece& piece,
+                     std::int64_t t) const noexcept;
     void state_out(const Member& member, const PlanStep& step) const noexcept;
     /// True if each step multiplies x_t and h together, instead of a chunk of steps running ahead with
     /// x: with many rows a step, a pass over the pre-activations costs more than reading w_ih each step.
@@ -36,7 +39,7 @@ private:
         return args_.packed == nullptr && !fuses_input() && spec_.num_gates() > 1 &&
                plan_.config.batch_groups == 1 && T_ <= plan_.config.chunk_steps;
     }
-    void copy_ring(const Member& member, const Sweep& sweep, std::int64_t s0,
+    void copy_ring(const Sweep& sweep, const Piece& piece, std::int64_t s0,
                    std::int64_t s1) const noexcept;
     void copy_requested(const Member& member, std::int64_t layer) const noexcept;
     void dropout(const Member& member, std::int64_t layer) const noexcept;

@@ -81,7 +81,7 @@ struct PackJob {
 };
 
 template <class T>
-void run_pack(const PackJob<T>& job, T* packed, Span vectors, std::int64_t first_vec = 0) {
+void run_pack(const PackJob<T>& job, T* packed, Span vectors, std::int64_t first_vec, bool stream) {
     PackArgs<T> args;
     args.w = job.w;
     args.stride_m = job.stride_m;
@@ -95,6 +95,7 @@ void run_pack(const PackJob<T>& job, T* packed, Span vectors, std::int64_t first
     args.first_vec = first_vec;
     args.vec_begin = vectors.begin;
     args.vec_end = vectors.end;
+    args.stream = stream;
     rnn_kernels<T>().pack(args);
 }
 
@@ -102,27 +103,28 @@ void run_pack(const PackJob<T>& job, T* packed, Span vectors, std::int64_t first
 
 template <class T>
 void pack_w_ih(const RnnSpec& spec, const RnnLayerParams& params, std::int64_t layer, Span vectors,
-               T* panels) {
+               T* panels, bool stream) {
     const std::int64_t I = spec.layer_input_size(layer);
     run_pack<T>(
         {data_of<T>(params.w_ih), I, 1, spec.hidden_size, I, static_cast<int>(spec.num_gates())},
-        panels, vectors, vectors.begin);
+        panels, vectors, vectors.begin, stream);
 }
 
 template <class T>
 void pack_w_ih_t(const RnnSpec& spec, const RnnLayerParams& params, std::int64_t layer,
-                 Span vectors, T* panels) {
+                 Span vectors, T* panels, bool stream) {
     const std::int64_t H = spec.hidden_size, I = spec.layer_input_size(layer),
                        GH = spec.num_gates() * H;
     const T* w = data_of<T>(params.w_ih);
     if (spec.cell != Cell::kGru) {
-        run_pack<T>({w, 1, I, I, GH}, panels, vectors, vectors.begin);
+        run_pack<T>({w, 1, I, I, GH}, panels, vectors, vectors.begin, stream);
         return;
     }
     // A row of a reset-after GRU's gate gradients begins with dn.
     run_pack<T>({w + cell::kGruN * H * I, 1, I, I, H, 1, GH, cell::kGruGradN * H}, panels, vectors,
-                vectors.begin);
-    run_pack<T>({w, 1, I, I, 2 * H, 1, GH, cell::kGruGradR * H}, panels, vectors, vectors.begin);
+                vectors.begin, stream);
+    run_pack<T>({w, 1, I, I, 2 * H, 1, GH, cell::kGruGradR * H}, panels, vectors, vectors.begin,
+                stream);
 }
 
 template <class T>
@@ -138,16 +140,22 @@ void pack_state(const RnnSpec& spec, const RnnLayerParams& params, std::int64_t 
     const auto part = [&](std::int64_t m) {
         return split_evenly((m + lanes - 1) / lanes, tid, num_threads);
     };
+    // Panels that the last-level cache would not keep until they are used go past it.
+    constexpr std::size_t kCachedBytes = 20 * 1024 * 1024;
+    const auto large = [&](std::size_t slice) { return slices[slice].bytes > kCachedBytes; };
     const auto pack = [&](std::size_t slice, const PackJob<T>& job) {
-        if (slice != kNoSlice) run_pack(job, slices.at<T>(base, slice), part(job.m));
+        if (slice != kNoSlice)
+            run_pack(job, slices.at<T>(base, slice), part(job.m), 0, large(slice));
     };
     if (!skips.w_ih && state.w_ih != kNoSlice) {
         pack_w_ih(spec, params, layer, part(H),
-                  slices.at<T>(base, state.w_ih) + part(H).begin * I * G * lanes);
+                  slices.at<T>(base, state.w_ih) + part(H).begin * I * G * lanes,
+                  large(state.w_ih));
     }
     if (!skips.w_ih_t && state.w_ih_t != kNoSlice) {
         pack_w_ih_t(spec, params, layer, part(I),
-                    slices.at<T>(base, state.w_ih_t) + part(I).begin * G * H * lanes);
+                    slices.at<T>(base, state.w_ih_t) + part(I).begin * G * H * lanes,
+                    large(state.w_ih_t));
     }
     // W as stored has shape [gates*m, k] with row stride k; its transpose swaps the two strides.
     pack(state.w_hh, {w_hh, O, 1, H, O, recurrent});
@@ -212,12 +220,14 @@ std::uint64_t spec_hash(const RnnSpec& spec) noexcept {
 
 template const RnnKernels<float>& rnn_kernels<float>();
 template const RnnKernels<double>& rnn_kernels<double>();
-#define CAROUSEL_INSTANTIATE(T)                                                                \
-    template void pack_state<T>(const RnnSpec&, const RnnLayerParams&, std::int64_t,           \
-                                const SliceLayout&, const PackedState&, void*, int, int,       \
-                                PackSkips);                                                    \
-    template void pack_w_ih<T>(const RnnSpec&, const RnnLayerParams&, std::int64_t, Span, T*); \
-    template void pack_w_ih_t<T>(const RnnSpec&, const RnnLayerParams&, std::int64_t, Span, T*);
+#define CAROUSEL_INSTANTIATE(T)                                                                 \
+    template void pack_state<T>(const RnnSpec&, const RnnLayerParams&, std::int64_t,            \
+                                const SliceLayout&, const PackedState&, void*, int, int,        \
+                                PackSkips);                                                     \
+    template void pack_w_ih<T>(const RnnSpec&, const RnnLayerParams&, std::int64_t, Span, T*,   \
+                               bool);                                                           \
+    template void pack_w_ih_t<T>(const RnnSpec&, const RnnLayerParams&, std::int64_t, Span, T*, \
+                                 bool);
 CAROUSEL_INSTANTIATE(float)
 CAROUSEL_INSTANTIATE(double)
 #undef CAROUSEL_INSTANTIATE
