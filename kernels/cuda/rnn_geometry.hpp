@@ -16,7 +16,8 @@ inline constexpr int kMaxBlockRows = 16;
 /// and far below the limit of a grid's second dimension.
 inline constexpr std::int64_t kMaxGridRows = 4096;
 
-/// Threads of the largest block at `kUnits` units per thread.
+/// Threads of the largest block at `kUnits` units per thread. Kernels promise no more than one block per
+/// multiprocessor beside it: ptxas otherwise aims at an occupancy that a step has no use for, and spills.
 template <int kUnits>
 inline constexpr int kMaxStepThreads = kStepUnits / kUnits* kMaxBlockRows;
 

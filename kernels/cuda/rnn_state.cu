@@ -19,7 +19,8 @@ __global__ void set_key_kernel(SetKeyArgs args) {
 /// In       hx [N,O] S; null = zero.
 /// Out      h_in [N,O] S, written fully.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>) state_in_kernel(StepArgs<StateInArgs> args) {
+__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+    state_in_kernel(StepArgs<StateInArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
     const StateInPart& part = args.parts[blockIdx.z];
@@ -40,7 +41,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>) state_in_kernel(StepArgs<S
 /// In       dhy [N,O] S, dcy [N,H] A; null = zero.
 /// Out      dh_state [N,O] A, dc [N,H] A; those given, written fully.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     state_grad_begin_kernel(StepArgs<StateGradArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
@@ -60,7 +61,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>)
 /// In       dh_state [N,O] A, dc [N,H] A.
 /// Out      dhx [N,O] S, dcx [N,H] A; those given, written fully.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     state_grad_end_kernel(StepArgs<StateGradArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
@@ -88,7 +89,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>)
 /// In       x S, not read where not valid; lengths [N] or null.
 /// Out      out S, written fully.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>) masked_rows_kernel(MaskedRowsArgs args) {
+__global__ void __launch_bounds__(kMaxStepThreads<V>, 1) masked_rows_kernel(MaskedRowsArgs args) {
     const std::int64_t N = args.batch_size, j = first_unit<V>();
     if (j >= args.columns) return;
     for (std::int64_t row = first_row(); row < args.steps * N; row += row_stride()) {
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>) masked_rows_kernel(MaskedR
         const bool valid = args.lengths == nullptr || t < args.lengths[n];
         Pack<S, V> x = {};
         if (valid) x = fetch<S, V>(args.x, t * args.stride_t + n * args.stride_n + j);
-        *reinterpret_cast<Pack<S, V>*>(static_cast<S*>(args.out) + row * args.columns + j) = x;
+        write(static_cast<S*>(args.out) + row * args.columns + j, x);
     }
 }
 

@@ -16,6 +16,7 @@ struct StepSums {
         for (Pack<A, V>& slot : db) slot = zero<A, V>();
     }
     __device__ __forceinline__ void add_norm(const Pack<A, V>& dh) {
+#pragma unroll
         for (int v = 0; v < V; ++v) norm.at[v] += dh.at[v] * dh.at[v];
     }
 };
@@ -38,6 +39,7 @@ __device__ __forceinline__ void reduce_block(Pack<A, V>* shared, const StepSums<
                                              const SumTargets& to) {
     if (to.db == nullptr && to.norm_partials == nullptr) return;  // the same in the whole block
     constexpr int kPacks = kStepUnits / V;
+#pragma unroll
     for (int slot = 0; slot <= kSlots; ++slot) {
         shared[(slot * kMaxBlockRows + threadIdx.y) * kPacks + threadIdx.x] =
             slot < kSlots ? sums.db[slot < kSlots ? slot : 0] : sums.norm;
