@@ -82,11 +82,12 @@ struct CellForwardPart {
     const void* c_prev = nullptr;      ///< A [N,H] dense or null = zero; cut not applied; LSTM
     void* c = nullptr;                 ///< A [N,H] dense, LSTM; may be c_prev
     void* cy = nullptr;                ///< A [N,H]: the same again at the end of the walk, or null
-    void* c_out = nullptr;             ///< A [N,H]: the same again on request, or null
-    /// S [N,slots*H] or null: gates after activation in weight order; GRU: then W_hn h + b_hn.
+    void* c_out = nullptr;             ///< A [N,H]: the same on request, 0 where not valid; or null
+    /// S [N,slots*H] or null: gates after activation in weight order; GRU: then W_hn h + b_hn. Left
+    /// alone where not valid.
     void* gates = nullptr;
     std::int64_t gates_stride = 0;
-    void* gates_out = nullptr;  ///< S [N,G*H] dense or null, on request
+    void* gates_out = nullptr;  ///< S [N,G*H] dense or null, on request; 0 where not valid
     /// S [N,H] dense, 0 where not valid. LSTM with projection: h before it, and `out` is not used
     /// here. Reset-before: r*h_in, written by the first launch.
     void* aux = nullptr;
