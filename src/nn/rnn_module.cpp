@@ -2,6 +2,7 @@
 
 #include "carousel/error.hpp"
 #include "carousel/module.hpp"
+#include "src/backend/largest_batch.hpp"
 
 namespace carousel {
 
@@ -43,8 +44,10 @@ void Rnn::make_plan(std::int64_t seq_len, std::int64_t batch_size) {
     options.device = params_->context().device();
     options.pool = params_->context().pool();
     plan_ = RnnPlan::create(spec, options);
-    workspace_ =
-        Buffer(plan_.workspace_bytes(), options.device, "workspace of the recurrent layer");
+    allocate_for_plan(spec, options, "The recurrent layer", [&] {
+        workspace_ =
+            Buffer(plan_.workspace_bytes(), options.device, "workspace of the recurrent layer");
+    });
     reserves_.clear();
 }
 
@@ -73,8 +76,10 @@ RnnParams Rnn::weights() const {
 void Rnn::forward_training(RnnForwardArgs args, std::size_t chunk) {
     bind();
     while (reserves_.size() <= chunk) {
-        reserves_.emplace_back(plan_.reserve_bytes(), params_->context().device(),
-                               "reserve of the recurrent layer");
+        allocate_for_plan(plan_.spec(), plan_.options(), "The recurrent layer", [&] {
+            reserves_.emplace_back(plan_.reserve_bytes(), params_->context().device(),
+                                   "reserve of the recurrent layer");
+        });
     }
     args.params = &weights_;
     args.workspace = workspace_.data();

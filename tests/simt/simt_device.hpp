@@ -52,6 +52,7 @@ public:
 
     void* allocate(std::size_t bytes, const char* what) override;
     void release(void* memory) noexcept override;
+    std::size_t free_bytes() override { return caps_.memory_bytes; }
     void copy_to_device(void* to, const void* from, std::size_t bytes) override;
     void copy_to_host(void* to, const void* from, std::size_t bytes) override;
     void* allocate_pinned(std::size_t bytes, const char* what) override;
@@ -91,6 +92,8 @@ public:
     void drop_wait(std::int64_t number) { dropped_wait_ = number; }
     std::int64_t waits() const noexcept { return waits_; }
     DeviceOptions& options() noexcept { return options_; }
+    /// What a single allocation may have at most.
+    void limit_memory(std::size_t bytes) noexcept { caps_.memory_bytes = bytes; }
 
 private:
     struct Operation {

@@ -34,6 +34,8 @@ public:
     int captures = 0, open_captures = 0, graphs = 0, graph_launches = 0;
     int queues = 0, events = 0;
 
+    std::size_t free_bytes() override { return memory_limit; }
+
     explicit QueuedDevice(int index = 0) : index_(index) {
         caps_ = cuda::known_device("h100");
         default_ = make_queue();

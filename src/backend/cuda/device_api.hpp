@@ -67,6 +67,8 @@ public:
     /// The memory is used again only after all that was enqueued before on queues of this DeviceApi;
     /// work on a caller's own stream must be done, or be awaited by one of them.
     virtual void release(void* memory) noexcept = 0;
+    /// Of device memory, as the driver counts it now.
+    virtual std::size_t free_bytes() = 0;
     /// Waits: host memory can be reused, device memory read, on return. In order with what was
     /// enqueued on default_queue().
     virtual void copy_to_device(void* to, const void* from, std::size_t bytes) = 0;

@@ -14,14 +14,15 @@ namespace carousel::cuda {
 std::unique_ptr<RnnExecutor> make_rnn_executor(const RnnSpec& spec, RnnPlanOptions& options,
                                                std::shared_ptr<DeviceApi> api);
 
-/// The plan that a device of these capabilities would get; needs no device.
+/// The plan that a device of these capabilities would get; needs no device. `gemm_workspace_bytes` 0:
+/// what cuBLAS recommends for the architecture.
 struct RnnExplanation {
     Algorithm algorithm = Algorithm::kAuto;
     std::size_t workspace_bytes = 0, reserve_bytes = 0;
     std::string text;  ///< as RnnPlan::describe
 };
 RnnExplanation explain_rnn(const RnnSpec& spec, const RnnPlanOptions& options,
-                           const DeviceCaps& caps);
+                           const DeviceCaps& caps, std::size_t gemm_workspace_bytes = 0);
 
 /// Fills a PackedWeights::Impl (spec and device are set) from plain weights in device memory.
 void pack_all_weights(PackedWeights::Impl& packed, const RnnParams& params, DeviceApi& api);

@@ -136,9 +136,10 @@ std::unique_ptr<RnnExecutor> make_rnn_executor(const RnnSpec& spec, RnnPlanOptio
 }
 
 RnnExplanation explain_rnn(const RnnSpec& spec, const RnnPlanOptions& options,
-                           const DeviceCaps& caps) {
-    // What cuBLAS recommends as workspace: 32 MiB on Hopper, 4 MiB before.
-    const std::size_t gemm_workspace_bytes = std::size_t{caps.compute_major >= 9 ? 32U : 4U} << 20;
+                           const DeviceCaps& caps, std::size_t gemm_workspace_bytes) {
+    // cuBLAS recommends 32 MiB of workspace on Hopper, 4 MiB before.
+    if (gemm_workspace_bytes == 0)
+        gemm_workspace_bytes = std::size_t{caps.compute_major >= 9 ? 32U : 4U} << 20;
     const RnnPlanData plan = make_plan(spec, options, caps, gemm_workspace_bytes);
     return {
         plan.config.algorithm, largest_workspace(plan.schedule), plan.schedule.reserve.bytes(),

@@ -84,6 +84,13 @@ void CudaDevice::copy_to_host(void* to, const void* from, std::size_t bytes) {
     copy_and_wait(to, from, bytes, "a copy to the host");
 }
 
+std::size_t CudaDevice::free_bytes() {
+    const DeviceScope scope(index_);
+    std::size_t free_bytes = 0, total_bytes = 0;
+    health_.check(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo");
+    return free_bytes;
+}
+
 void* CudaDevice::allocate_pinned(std::size_t bytes, const char* what) {
     const Call call(*this);
     const RelaxedCapture relaxed;

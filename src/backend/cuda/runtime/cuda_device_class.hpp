@@ -33,6 +33,7 @@ public:
 
     void* allocate(std::size_t bytes, const char* what) override;
     void release(void* memory) noexcept override;
+    std::size_t free_bytes() override;
     void copy_to_device(void* to, const void* from, std::size_t bytes) override;
     void copy_to_host(void* to, const void* from, std::size_t bytes) override;
     void* allocate_pinned(std::size_t bytes, const char* what) override;
