@@ -6,8 +6,7 @@
 
 #include "carousel/error.hpp"
 #include "simt/simt_device.hpp"
-#include "tests/support/compare.hpp"
-#include "tests/support/rnn_run.hpp"
+#include "tests/support/device_pass.hpp"
 
 // Whole passes of the CUDA backend against the independent reference: the executor that drives a card,
 // its plans and the kernels' sources, over a device that runs them on the CPU.
@@ -17,78 +16,16 @@ namespace {
 
 constexpr int kDevice = 61;
 
-/// Norm of the difference over the norm of the oracle's tensor; the oracle gets the rounded operands.
-double device_tolerance(DType dtype, std::int64_t seq_len) {
-    switch (dtype) {
-        case DType::kTf32:
-            return 2e-3;
-        case DType::kBf16:
-        case DType::kF16:
-            return 2e-2;
-        default:
-            return tolerance(dtype, seq_len);
-    }
-}
-
-std::vector<Algorithm> algorithms(const RnnSpec& spec) {
-    if (spec.num_states() == 1) return {Algorithm::kStepwise};
-    return {Algorithm::kStepwise, Algorithm::kWavefront};
-}
-
-void check_line(const ShapeLine& line, Algorithm algorithm) {
-    SCOPED_TRACE(std::string(algorithm_name(algorithm)) + ", " + rerun_command(line));
-    const Device device = Device::cuda(kDevice);
-    const RnnData data = make_rnn_data_with_dropout(line);
-    const double limit = device_tolerance(line.spec.dtype, line.seq_len);
-
-    RnnRun trained(line, data, device, algorithm);
-    expect_close(trained.training_and_backward(), reference_all(data), limit);
-
-    RnnRun inferred(line, data, device, algorithm);
-    inferred.inference();
-    expect_close(inferred.forward_results(), reference_forward(data, false), limit);
-}
-
-void check_lines(const std::vector<ShapeLine>& lines) {
-    for (const ShapeLine& line : lines) {
-        for (const Algorithm algorithm : algorithms(line.spec)) {
-            try {
-                check_line(line, algorithm);
-            } catch (const std::exception& error) {
-                ADD_FAILURE() << error.what() << "\n"
-                              << algorithm_name(algorithm) << ", " << line.text;
-            }
-        }
-    }
-}
-
-std::vector<ShapeLine> lines_of(Cell cell) {
-    std::vector<ShapeLine> lines;
-    for (const ShapeLine& line : load_shape_file("rnn_options.txt")) {
-        if (line.spec.cell == cell) lines.push_back(line);
-    }
-    return lines;
-}
-
 class SimtRnnPass : public testing::TestWithParam<Cell> {};
 
 TEST_P(SimtRnnPass, EveryOptionMatchesTheOracle) {
     const simt::InstalledDevice device(kDevice);
-    check_lines(lines_of(GetParam()));
+    check_device_lines(option_lines(GetParam()), device.device());
 }
 
 TEST_P(SimtRnnPass, EveryDtypeMatchesTheOracle) {
     const simt::InstalledDevice device(kDevice);
-    const std::string cell = cell_name(GetParam());
-    const std::string projected = GetParam() == Cell::kLstm ? " P5" : "";
-    std::vector<ShapeLine> lines;
-    for (const char* dtype : {"f64", "f32", "tf32", "bf16", "f16"}) {
-        lines.push_back(parse_shape_line(cell + " T9 N5 I6 H8 L2 lengths reset " + dtype));
-        lines.push_back(parse_shape_line(cell + " T8 N4 I7 H9 L2 D2 dropout=0.3 seed3 " + dtype));
-        lines.push_back(
-            parse_shape_line(cell + projected + " T7 N6 I8 H12 L3 batch_first seed5 " + dtype));
-    }
-    check_lines(lines);
+    check_device_lines(dtype_lines(GetParam()), device.device());
 }
 
 INSTANTIATE_TEST_SUITE_P(Cells, SimtRnnPass,
@@ -160,7 +97,7 @@ TEST(SimtRnnPass, LineOfEnvironment) {
     const char* text = std::getenv("CAROUSEL_SHAPE");
     if (text == nullptr) GTEST_SKIP() << "set CAROUSEL_SHAPE to a shape line to run it alone";
     const simt::InstalledDevice device(kDevice);
-    check_lines({parse_shape_line(text)});
+    check_device_lines({parse_shape_line(text)}, device.device());
 }
 
 TEST(SimtRnnPass, LengthOutOfRangeIsReportedNotFollowed) {

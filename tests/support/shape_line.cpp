@@ -1,5 +1,6 @@
 #include "tests/support/shape_line.hpp"
 
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -138,7 +139,10 @@ ShapeLine parse_shape_line(const std::string& text) {
 }
 
 std::vector<ShapeLine> load_shape_file(const std::string& name) {
-    const std::string path = std::string(CAROUSEL_TEST_DIR) + "/shapes/" + name;
+    // A moved test program is told where its files went.
+    const char* moved = std::getenv("CAROUSEL_TEST_DIR");
+    const std::string path =
+        std::string(moved != nullptr ? moved : CAROUSEL_TEST_DIR) + "/shapes/" + name;
     std::ifstream file(path);
     if (!file) throw std::runtime_error("cannot read " + path);
     std::vector<ShapeLine> lines;
