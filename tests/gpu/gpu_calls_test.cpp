@@ -1,0 +1,174 @@
+#include <string>
+
+#include "tests/gpu/card.hpp"
+
+#if defined(CAROUSEL_HAS_CUPTI_HEADERS)
+#include <cuda_runtime_api.h>
+#include <cupti.h>
+
+#include <map>
+#include <mutex>
+
+#include "src/backend/cuda/graph_cache.hpp"
+#include "tests/gpu/loaded_library.hpp"
+#include "tests/support/device_pass.hpp"
+#endif
+
+// What a pass asks of CUDA, counted by CUPTI: once warm it neither waits for the device nor allocates,
+// enqueued plainly or replayed.
+
+namespace carousel::test {
+namespace {
+
+class GpuCalls : public OnCard {};
+
+#if defined(CAROUSEL_HAS_CUPTI_HEADERS)
+
+struct Cupti {
+    Cupti() {
+        library.find("cuptiSubscribe", subscribe);
+        library.find("cuptiUnsubscribe", unsubscribe);
+        library.find("cuptiEnableDomain", enable);
+    }
+    LoadedLibrary library{"libcupti.so." + std::to_string(CUDART_VERSION / 1000), "libcupti.so"};
+    decltype(cuptiSubscribe)* subscribe = nullptr;
+    decltype(cuptiUnsubscribe)* unsubscribe = nullptr;
+    decltype(cuptiEnableDomain)* enable = nullptr;
+};
+
+/// Counts runtime and driver calls by name, and completed waits, while it lives.
+class CallCounter {
+public:
+    explicit CallCounter(const Cupti& cupti) : cupti_(cupti) {
+        const auto callback = reinterpret_cast<CUpti_CallbackFunc>(&CallCounter::called);
+        ok_ = cupti_.subscribe(&subscriber_, callback, this) == CUPTI_SUCCESS;
+        for (const CUpti_CallbackDomain domain :
+             {CUPTI_CB_DOMAIN_RUNTIME_API, CUPTI_CB_DOMAIN_DRIVER_API,
+              CUPTI_CB_DOMAIN_SYNCHRONIZE}) {
+            ok_ = ok_ && cupti_.enable(1, subscriber_, domain) == CUPTI_SUCCESS;
+        }
+    }
+    ~CallCounter() {
+        if (subscriber_ != nullptr) cupti_.unsubscribe(subscriber_);
+    }
+    CallCounter(const CallCounter&) = delete;
+    CallCounter& operator=(const CallCounter&) = delete;
+
+    bool ok() const { return ok_; }
+    std::map<std::string, int> calls() const {
+        const std::lock_guard lock(mutex_);
+        return calls_;
+    }
+    int waits() const {
+        const std::lock_guard lock(mutex_);
+        return waits_;
+    }
+    /// Calls whose name holds `part`.
+    int matching(const std::string& part) const {
+        int count = 0;
+        for (const auto& [name, times] : calls()) {
+            if (name.find(part) != std::string::npos) count += times;
+        }
+        return count;
+    }
+
+private:
+    static void CUPTIAPI called(void* counter, CUpti_CallbackDomain domain, CUpti_CallbackId,
+                                const void* data) {
+        auto& self = *static_cast<CallCounter*>(counter);
+        const std::lock_guard lock(self.mutex_);
+        if (domain == CUPTI_CB_DOMAIN_SYNCHRONIZE) {
+            ++self.waits_;
+            return;
+        }
+        const auto* call = static_cast<const CUpti_CallbackData*>(data);
+        if (call->callbackSite == CUPTI_API_ENTER) ++self.calls_[call->functionName];
+    }
+
+    const Cupti& cupti_;
+    CUpti_SubscriberHandle subscriber_ = nullptr;
+    bool ok_ = false;
+    mutable std::mutex mutex_;
+    std::map<std::string, int> calls_;
+    int waits_ = 0;
+};
+
+std::string listing(const std::map<std::string, int>& calls) {
+    std::string text;
+    for (const auto& [name, times] : calls)
+        text += "  " + name + " " + std::to_string(times) + "\n";
+    return text;
+}
+
+void expect_only_enqueued(const CallCounter& counter) {
+    EXPECT_EQ(counter.waits(), 0) << listing(counter.calls());
+    for (const char* part : {"Synchronize", "Malloc", "MemAlloc", "Free", "EventQuery"}) {
+        EXPECT_EQ(counter.matching(part), 0) << part << "\n" << listing(counter.calls());
+    }
+}
+
+const Cupti& cupti() {
+    static const Cupti once;
+    return once;
+}
+
+TEST_F(GpuCalls, APassOnlyEnqueues) {
+    if (!cupti().library.loaded()) GTEST_SKIP() << "no CUPTI: " << cupti().library.reason();
+    const auto api = cuda::device_api(0);
+    const cuda::Queue queue = api->default_queue();
+    for (const char* text : {"lstm T24 N16 I32 H64 L3 lengths reset dropout=0.3 f32",
+                             "gru T20 N8 I16 H32 L2 D2 bf16"}) {
+        SCOPED_TRACE(text);
+        const ShapeLine line = parse_shape_line(text);
+        RnnRun run(line, make_rnn_data_with_dropout(line), kCard);
+        run.training_and_backward();
+        const auto enqueue = [&](cuda::Queue on) {
+            run.forward_args.stream.native = run.backward_args.stream.native = on.native;
+            forward_training(run.plan, run.forward_args);
+            backward(run.plan, run.backward_args);
+        };
+        cuda::GraphCache cache(api);
+        ASSERT_FALSE(cache.run("step", queue, enqueue));
+        synchronize(kCard);
+        {
+            const CallCounter counter(cupti());
+            if (!counter.ok()) GTEST_SKIP() << "CUPTI refuses to count calls on this machine";
+            enqueue(queue);
+            expect_only_enqueued(counter);
+            EXPECT_GT(counter.matching("Launch"), 0) << listing(counter.calls());
+        }
+        ASSERT_TRUE(cache.prepare("step", queue, enqueue)) << cache.describe();
+        synchronize(kCard);
+        {
+            const CallCounter counter(cupti());
+            ASSERT_TRUE(counter.ok());
+            for (int step = 0; step < 3; ++step) ASSERT_TRUE(cache.run("step", queue, enqueue));
+            expect_only_enqueued(counter);
+            // One call of the runtime and one of the driver below it at most.
+            EXPECT_LE(counter.matching("GraphLaunch"), 2 * 3) << listing(counter.calls());
+            EXPECT_EQ(counter.matching("LaunchKernel"), 0) << listing(counter.calls());
+        }
+        synchronize(kCard);
+    }
+}
+
+// That the counter sees what it is there to see.
+TEST_F(GpuCalls, TheCounterSeesAWait) {
+    if (!cupti().library.loaded()) GTEST_SKIP() << "no CUPTI: " << cupti().library.reason();
+    cuda::device_api(0);
+    const CallCounter counter(cupti());
+    if (!counter.ok()) GTEST_SKIP() << "CUPTI refuses to count calls on this machine";
+    synchronize(kCard);
+    EXPECT_GT(counter.waits() + counter.matching("Synchronize"), 0) << listing(counter.calls());
+}
+
+#else
+
+TEST_F(GpuCalls, APassOnlyEnqueues) {
+    GTEST_SKIP() << "this program was compiled without CUPTI's headers";
+}
+
+#endif
+
+}  // namespace
+}  // namespace carousel::test
