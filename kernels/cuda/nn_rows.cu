@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kFlatBlock) set_one_hot_kernel(OneHotArgs args
 
 /// x[r] += bias; a warp per row and tile of columns.
 template <class S, int kVec>
-__global__ void __launch_bounds__(kRowThreads) add_bias_kernel(RowBiasArgs args) {
+__global__ void __launch_bounds__(kRowThreads, 4) add_bias_kernel(RowBiasArgs args) {
     using A = Arithmetic<S>;
     constexpr std::int64_t kTile = kTileTurns * kRowLanes * kVec;
     const S* bias = static_cast<const S*>(args.bias);
