@@ -157,8 +157,8 @@ void Executor::start_block(Block* block, std::uint64_t linear) {
     }
     if (launch_.shared_bytes > 0) {
         make_window(block);
-        std::memset(reinterpret_cast<void*>(block->window->begin), 0xFF, launch_.shared_bytes);
         set_valid(block->window->begin, launch_.shared_bytes, true);
+        std::memset(reinterpret_cast<void*>(block->window->begin), 0xFF, launch_.shared_bytes);
     }
     if (races_ != nullptr) {
         races_->start_block(*block);
