@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <thread>
+#include <utility>
+
+#include "carousel/error.hpp"
 
 namespace carousel::bench {
 
@@ -13,8 +16,6 @@ constexpr double kRestMs = 12.0;
 constexpr double kLeadInMs = 4.0;
 constexpr double kTurnMs = 12.0;
 constexpr double kLongRepetitionMs = 20.0;
-constexpr double kDropFactor = 1.2;
-constexpr int kRoundsBeforeDropping = 2;
 
 double now_ms() {
     using namespace std::chrono;
@@ -43,47 +44,44 @@ void take_turn(Contestant& contestant, double repetition_ms) {
     contestant.turns_ms.push_back(quantiles_of(turn).median);
 }
 
-/// Keeps contestants[0] and those of the others that may be the best of them.
-void drop_slow_peers(std::vector<Contestant>& contestants) {
-    double best = quantiles_of(contestants[1].turns_ms).median;
-    for (std::size_t i = 2; i < contestants.size(); ++i) {
-        best = std::min(best, quantiles_of(contestants[i].turns_ms).median);
-    }
-    const auto slow = [&](const Contestant& contestant) {
-        return quantiles_of(contestant.turns_ms).median > kDropFactor * best;
-    };
-    contestants.erase(std::remove_if(contestants.begin() + 1, contestants.end(), slow),
-                      contestants.end());
-}
-
 }  // namespace
 
-Quantiles quantiles_of(std::vector<double> values) {
-    if (values.empty()) return {};
-    std::sort(values.begin(), values.end());
-    const auto at = [&](double q) {
-        const double place = q * static_cast<double>(values.size() - 1);
-        const auto low = static_cast<std::size_t>(place);
-        const std::size_t high = std::min(low + 1, values.size() - 1);
-        return values[low] + (place - static_cast<double>(low)) * (values[high] - values[low]);
-    };
-    return {at(0.5), at(0.1), at(0.9)};
-}
-
 void time_side_by_side(std::vector<Contestant>& contestants, double budget_ms, int min_rounds) {
-    std::vector<double> repetition_ms;
+    double slowest = 0.0;
     for (const Contestant& contestant : contestants) {
         contestant.run();
-        repetition_ms.push_back(timed_ms(contestant));
+        slowest = std::max(slowest, timed_ms(contestant));
     }
-    const double slowest = *std::max_element(repetition_ms.begin(), repetition_ms.end());
-    const double begin = now_ms();
-    for (int round = 0; round < min_rounds || now_ms() - begin < budget_ms; ++round) {
-        for (Contestant& contestant : contestants) take_turn(contestant, slowest);
-        if (round + 1 == kRoundsBeforeDropping && contestants.size() > 2) {
-            drop_slow_peers(contestants);
+    std::vector<Contender> contenders(contestants.size());
+    for (std::size_t i = 0; i < contestants.size(); ++i) {
+        Contestant& contestant = contestants[i];
+        contenders[i].name = contestant.name;
+        contenders[i].turn = [&contestant, slowest] {
+            take_turn(contestant, slowest);
+            return contestant.turns_ms.back();
+        };
+    }
+    DriverOptions options;
+    options.budget_ms = budget_ms;
+    options.min_pairs = min_rounds;
+    const Contender ours = contenders.front();
+    contenders.erase(contenders.begin());
+    const Verdict verdict = compare(ours, contenders, options);
+    if (!verdict.ours.refused.empty()) {
+        throw Error(ErrorCode::kInternal, ours.name + ": " + verdict.ours.refused);
+    }
+    // What left early is no longer compared.
+    std::vector<Contestant> kept{std::move(contestants.front())};
+    for (std::size_t i = 0; i < verdict.peers.size(); ++i) {
+        const Standing& peer = verdict.peers[i];
+        if (!peer.refused.empty()) {
+            throw Error(ErrorCode::kInternal, peer.name + ": " + peer.refused);
+        }
+        if (peer.turns_ms.size() == kept.front().turns_ms.size()) {
+            kept.push_back(std::move(contestants[i + 1]));
         }
     }
+    contestants = std::move(kept);
 }
 
 }  // namespace carousel::bench

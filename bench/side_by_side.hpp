@@ -4,13 +4,9 @@
 #include <string>
 #include <vector>
 
-namespace carousel::bench {
+#include "bench/core/driver.hpp"
 
-struct Quantiles {
-    double median = 0.0, p10 = 0.0, p90 = 0.0;
-};
-/// Linear interpolation between neighbours of the sorted values; zeros of no values.
-Quantiles quantiles_of(std::vector<double> values);
+namespace carousel::bench {
 
 /// One competitor in a comparison.
 struct Contestant {
