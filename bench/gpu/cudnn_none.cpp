@@ -1,0 +1,16 @@
+#include "bench/gpu/cudnn_side.hpp"
+#include "carousel/error.hpp"
+
+// Stands in for cudnn_side.cpp where cuDNN's headers were not found when the build was configured.
+
+namespace carousel::bench {
+
+std::string cudnn_reason() { return "this build was configured without cuDNN's headers"; }
+std::string cudnn_version() { return "absent"; }
+
+std::unique_ptr<GpuSide> make_cudnn_side(const GpuProblem&, GpuArena&,
+                                         std::shared_ptr<cuda::DeviceApi>, const CudnnOptions&) {
+    throw Error(ErrorCode::kUnsupported, cudnn_reason());
+}
+
+}  // namespace carousel::bench

@@ -1,0 +1,87 @@
+#include "bench/gpu/cudnn_options.hpp"
+
+namespace carousel::bench {
+
+const char* cudnn_algo_name(CudnnAlgo algo) noexcept {
+    switch (algo) {
+        case CudnnAlgo::kPersistStatic:
+            return "PERSIST_STATIC";
+        case CudnnAlgo::kPersistDynamic:
+            return "PERSIST_DYNAMIC";
+        case CudnnAlgo::kSmallH:
+            return "PERSIST_STATIC_SMALL_H";
+        default:
+            return "STANDARD";
+    }
+}
+
+const char* cudnn_math_name(CudnnMath math) noexcept {
+    switch (math) {
+        case CudnnMath::kTensorOp:
+            return "tensor_op";
+        case CudnnMath::kTensorOpConversion:
+            return "tensor_op_conversion";
+        case CudnnMath::kFma:
+            return "fma";
+        default:
+            return "default";
+    }
+}
+
+std::string CudnnOptions::name() const {
+    std::string text = std::string(cudnn_algo_name(algo)) + " " + cudnn_math_name(math);
+    if (layout == CudnnLayout::kPadded) text += " padded";
+    if (layout == CudnnLayout::kBatchMajor) text += " batch_major";
+    if (skip_input) text += " skip_input";
+    if (clip > 0.0) text += " clip";
+    return text;
+}
+
+std::string cudnn_cannot(const GridCase& c) {
+    if (c.spec.cell == Cell::kGruResetBefore) return "cuDNN's GRU is reset-after";
+    return "";
+}
+
+std::vector<CudnnOptions> cudnn_candidates(const GridCase& c, bool all_math) {
+    std::vector<CudnnMath> maths;
+    if (c.spec.dtype == DType::kF32) {
+        maths = {CudnnMath::kFma};  // any other may round the factors to TF32
+    } else if (c.spec.dtype == DType::kF64) {
+        maths = {CudnnMath::kDefault};
+    } else {
+        maths = {CudnnMath::kDefault, CudnnMath::kTensorOp};
+        if (all_math) maths.push_back(CudnnMath::kFma);
+    }
+    std::vector<CudnnOptions> all;
+    for (const CudnnAlgo algo : {CudnnAlgo::kStandard, CudnnAlgo::kPersistStatic,
+                                 CudnnAlgo::kSmallH, CudnnAlgo::kPersistDynamic}) {
+        for (const CudnnMath math : maths) {
+            CudnnOptions options;
+            options.algo = algo;
+            options.math = math;
+            if (c.row.lengths_from < 1.0) options.layout = CudnnLayout::kPadded;
+            all.push_back(options);
+        }
+    }
+    return all;
+}
+
+CudnnOptions pytorch_choice(const GridCase& c) {
+    const RnnSpec& s = c.spec;
+    CudnnOptions options;
+    options.math = s.dtype == DType::kF32   ? CudnnMath::kFma
+                   : s.dtype == DType::kF64 ? CudnnMath::kDefault
+                                            : CudnnMath::kTensorOp;
+    if (c.row.lengths_from < 1.0) {
+        options.layout = CudnnLayout::kPadded;
+        return options;
+    }
+    const bool persistent = s.dtype == DType::kF16 && s.cell == Cell::kLstm && s.num_layers == 1 &&
+                            !s.bidirectional && s.proj_size == 0 && s.hidden_size <= 1024 &&
+                            s.hidden_size % 128 == 0 && s.input_size % 128 == 0 &&
+                            c.batch_size % 8 == 0 && c.batch_size <= 128;
+    if (persistent) options.algo = CudnnAlgo::kPersistStatic;
+    return options;
+}
+
+}  // namespace carousel::bench

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "bench/gpu/cudnn_options.hpp"
+#include "bench/gpu/gpu_side.hpp"
+
+namespace carousel::bench {
+
+/// Empty if cuDNN is there, else a sentence that names what was tried: the file that CAROUSEL_CUDNN
+/// names, the loader's search, CUDA_HOME and /usr/local/cuda. Looks once in a process.
+std::string cudnn_reason();
+/// "9.19.0"; "absent" without it.
+std::string cudnn_version();
+
+/// cuDNN's RNN on a problem, through its API of version 9. Weights are brought into its weight space
+/// when the side is made; gradients of weights are zeroed, in time, before it adds to them.
+/// Errors: Unsupported: cuDNN refuses the options, with its words; OutOfMemory; Cuda.
+std::unique_ptr<GpuSide> make_cudnn_side(const GpuProblem& problem, GpuArena& arena,
+                                         std::shared_ptr<cuda::DeviceApi> api,
+                                         const CudnnOptions& options);
+
+}  // namespace carousel::bench

@@ -1,0 +1,65 @@
+#include "bench/gpu/gpu_side.hpp"
+
+#include <algorithm>
+
+#include "carousel/error.hpp"
+
+namespace carousel::bench {
+
+GpuArena::GpuArena(const GpuProblem& p) : device_(p.device) {
+    const RnnSpec& s = p.grid_case.spec;
+    const std::size_t e = dtype_bytes(p.value);
+    const auto room = [&](std::int64_t count, std::size_t bytes, const char* what) {
+        return count == 0 ? Buffer()
+                          : Buffer(static_cast<std::size_t>(count) * bytes, device_, what);
+    };
+    // Where Carousel keeps f32 beside 16-bit tensors, the peer keeps less: the greater is taken.
+    const std::size_t wide = std::max(e, dtype_bytes(p.state));
+    const std::int64_t c_count = cell_has_c(s.cell) ? p.c_count() : 0;
+    y = room(p.tokens() * p.output_width(), e, "y");
+    hy = room(p.h_count(), e, "hy");
+    cy = room(c_count, wide, "cy");
+    dx = room(p.tokens() * s.input_size, e, "dx");
+    dhx = room(p.h_count(), e, "dhx");
+    dcx = room(c_count, wide, "dcx");
+    dweights = room(param_count(s), wide, "dweights");
+}
+
+void GpuArena::need(std::size_t workspace_bytes, std::size_t reserve_bytes) {
+    workspace_bytes_ = std::max(workspace_bytes_, workspace_bytes);
+    reserve_bytes_ = std::max(reserve_bytes_, reserve_bytes);
+}
+
+void GpuArena::allocate() {
+    workspace = Buffer(workspace_bytes_ + 256, device_, "workspace");
+    reserve = Buffer(reserve_bytes_ + 256, device_, "reserve");
+    try {
+        saved_reserve = Buffer(reserve_bytes_ + 256, device_, "copy of the reserve");
+    } catch (const Error& error) {
+        // Then a forward pass restores it.
+        if (error.code() != ErrorCode::kOutOfMemory) throw;
+    }
+}
+
+void run_pass(GpuSide& side, Pass pass, cuda::Queue queue) {
+    switch (pass) {
+        case Pass::kInfer:
+            side.forward(queue, false);
+            return;
+        case Pass::kForward:
+            side.forward(queue, true);
+            return;
+        case Pass::kBackwardData:
+            side.backward(queue, false);
+            return;
+        case Pass::kBackward:
+            side.backward(queue, true);
+            return;
+        case Pass::kTrain:
+            side.forward(queue, true);
+            side.backward(queue, true);
+            return;
+    }
+}
+
+}  // namespace carousel::bench
