@@ -43,7 +43,7 @@ if(BUILD_TESTING)
     find_package(GTest QUIET)
     carousel_need("TARGET;GTest::gmock" "libgtest-dev libgmock-dev"
                   "GoogleTest, or configure with -DBUILD_TESTING=OFF")
-    if(CAROUSEL_CUDA_ENABLED)
+    if(CAROUSEL_SIMT_TESTS)
         # Fibers for the kernels' tests.
         find_package(Boost QUIET COMPONENTS context)
         carousel_need("TARGET;Boost::context" libboost-context-dev
