@@ -28,6 +28,33 @@ TEST_P(SimtRnnPass, EveryDtypeMatchesTheOracle) {
     check_device_lines(dtype_lines(GetParam()), device.device());
 }
 
+// Sizes that tiles, vectors and blocks do not divide, under three orders of threads and of queues.
+TEST_P(SimtRnnPass, OddSizesUnderThreeSchedules) {
+    const std::vector<simt::Options> orders = simt::schedules(3);
+    const simt::QueueOrder queues[] = {simt::QueueOrder::kSideEarly, simt::QueueOrder::kSideLate,
+                                       simt::QueueOrder::kRandom};
+    std::vector<ShapeLine> lines;
+    for (const int H : {1, 5, 33, 64, 100}) {
+        for (const int N : {1, 3, 17}) {
+            for (const int T : {1, 2, 7}) {
+                const std::size_t number = lines.size() + 1;
+                const std::string sizes = " T" + std::to_string(T) + " N" + std::to_string(N) +
+                                          " I" + std::to_string(H % 7 + 1) + " H" +
+                                          std::to_string(H) + " seed" + std::to_string(number);
+                const char* rest = number % 2 == 0 ? " L2 lengths f32" : " D2 reset f64";
+                lines.push_back(parse_shape_line(cell_name(GetParam()) + sizes + rest));
+            }
+        }
+    }
+    for (std::size_t order = 0; order < orders.size(); ++order) {
+        simt::DeviceOptions options;
+        options.simt = orders[order];
+        options.order = queues[order];
+        const simt::InstalledDevice device(kDevice, options);
+        check_device_lines(lines, device.device());
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Cells, SimtRnnPass,
                          testing::Values(Cell::kRnnTanh, Cell::kRnnRelu, Cell::kLstm, Cell::kGru,
                                          Cell::kGruResetBefore),
