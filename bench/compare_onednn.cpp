@@ -43,6 +43,8 @@ constexpr const char* kHelp =
     "                          [--time-ms MS] [--threads N] [--json]\n"
     "\n"
     "Times Carousel's recurrent layers beside oneDNN's, in turn, after comparing their results.\n"
+    "  --grid cpu, --peer onednn\n"
+    "                  what it runs anyway; other grids and peers are bench.py's\n"
     "  --shapes FILE   rows to run [default: bench/shapes/cpu.txt]\n"
     "  --row REGEX     only rows whose line the expression finds, e.g. '^lstm H512 N1 '\n"
     "  --pass PASS     forward, train (forward + backward) or both [default: both]\n"
@@ -76,7 +78,18 @@ Options parse(int argc, char** argv) {
             }
             return result;
         };
-        if (flag == "--shapes") {
+        const auto only = [&](const std::string& one) {
+            const std::string text = value();
+            if (text == one) return;
+            throw Error(ErrorCode::kInvalidArgument, flag + " is '" + text +
+                                                         "'; this program has " + one +
+                                                         " alone; bench.py starts the rest.");
+        };
+        if (flag == "--grid") {
+            only("cpu");
+        } else if (flag == "--peer") {
+            only("onednn");
+        } else if (flag == "--shapes") {
             options.shapes = value();
         } else if (flag == "--row") {
             options.row = value();
