@@ -37,20 +37,24 @@ private:
 };
 
 /// Token ids or targets on a context's device, for calls that are to find new ones at the same address
-/// (a replayed graph). Owner of its memory.
+/// (a replayed graph).
 class CAROUSEL_API IdBuffer {
 public:
     /// Room for `capacity` ids.
     IdBuffer(const ModuleContext& context, std::int64_t capacity);
+    /// A view of ids in memory of the context's device that is the caller's, and may be written there
+    /// in other ways than by upload().
+    IdBuffer(const ModuleContext& context, std::int32_t* memory, std::int64_t capacity);
     /// Copies ids from host memory, which can be reused on return; only enqueues on a CUDA device.
     void upload(const std::int32_t* ids, std::int64_t n);
-    const std::int32_t* data() const noexcept { return ids_.as<std::int32_t>(); }
+    const std::int32_t* data() const noexcept { return data_; }
     std::int64_t capacity() const noexcept { return capacity_; }
 
 private:
     ModuleContext context_;
     std::int64_t capacity_;
-    Buffer ids_;
+    Buffer ids_;  ///< empty where the memory is the caller's
+    std::int32_t* data_ = nullptr;
 };
 
 /// One tensor of a ParameterSet.

@@ -20,6 +20,12 @@ IdBuffer::IdBuffer(const ModuleContext& context, std::int64_t capacity)
     nn::check_positive("capacity", capacity);
     ids_ = Buffer(static_cast<std::size_t>(capacity) * sizeof(std::int32_t), context.device(),
                   "token ids");
+    data_ = ids_.as<std::int32_t>();
+}
+
+IdBuffer::IdBuffer(const ModuleContext& context, std::int32_t* memory, std::int64_t capacity)
+    : context_(context), capacity_(capacity), data_(memory) {
+    nn::check_positive("capacity", capacity);
 }
 
 void IdBuffer::upload(const std::int32_t* ids, std::int64_t n) {
@@ -28,7 +34,7 @@ void IdBuffer::upload(const std::int32_t* ids, std::int64_t n) {
                                                      " ids; this buffer was made for at most " +
                                                      std::to_string(capacity_));
     }
-    context_.ops().upload(ids_.data(), ids, static_cast<std::size_t>(n) * sizeof(std::int32_t));
+    context_.ops().upload(data_, ids, static_cast<std::size_t>(n) * sizeof(std::int32_t));
 }
 
 namespace {

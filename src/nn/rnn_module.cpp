@@ -3,6 +3,7 @@
 #include "carousel/error.hpp"
 #include "carousel/module.hpp"
 #include "src/backend/largest_batch.hpp"
+#include "src/util/dtypes.hpp"
 
 namespace carousel {
 
@@ -54,8 +55,8 @@ void Rnn::make_plan(std::int64_t seq_len, std::int64_t batch_size) {
 void Rnn::replace_input_weights(std::int64_t input_size, const void* w_ih, void* dw_ih) {
     const Device device = params_->context().device();
     const std::int64_t rows = spec_.num_gates() * spec_.hidden_size;
-    input_weights_ = ConstTensorView(w_ih, spec_.dtype, {rows, input_size}, device);
-    input_grads_ = TensorView(dw_ih, spec_.dtype, {rows, input_size}, device);
+    input_weights_ = ConstTensorView(w_ih, storage_dtype(spec_.dtype), {rows, input_size}, device);
+    input_grads_ = TensorView(dw_ih, grad_dtype(spec_.dtype), {rows, input_size}, device);
     weights_.layers.clear();
     make_plan(plan_.options().seq_len, plan_.options().batch_size);
 }
@@ -121,7 +122,7 @@ std::size_t Rnn::h_bytes() const noexcept {
 std::size_t Rnn::c_bytes() const noexcept {
     return static_cast<std::size_t>(spec_.num_states() * plan_.options().batch_size *
                                     spec_.hidden_size) *
-           dtype_bytes(spec_.dtype);
+           dtype_bytes(accumulator_dtype(spec_.dtype));
 }
 
 }  // namespace carousel

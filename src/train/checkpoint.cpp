@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "carousel/error.hpp"
+#include "kernels/nn_args.hpp"
 #include "src/io/file.hpp"
 #include "src/io/safetensors.hpp"
+#include "src/util/dtypes.hpp"
 
 namespace carousel::train {
 
@@ -50,7 +52,7 @@ struct Scalars {
     }
 };
 
-/// Tensors of a trainer's state whose memory is the trainer's own.
+/// Tensors of a trainer's state whose memory is the trainer's own, on its device.
 struct StateView {
     std::string name;
     std::vector<std::int64_t> shape;
@@ -67,22 +69,62 @@ std::vector<StateView> state_views(LmTrainer& trainer) {
     const LmConfig& config = trainer.config();
     const std::vector<std::int64_t> shape = {config.num_layers, config.batch_size,
                                              config.hidden_size};
-    views.push_back({"carried.h", shape, config.dtype, trainer.state().h.data()});
+    views.push_back({"carried.h", shape, storage_dtype(config.dtype), trainer.state().h.data()});
     if (trainer.state().c.data() != nullptr) {
-        views.push_back({"carried.c", shape, config.dtype, trainer.state().c.data()});
+        views.push_back(
+            {"carried.c", shape, accumulator_dtype(config.dtype), trainer.state().c.data()});
     }
     return views;
 }
 
+std::size_t bytes_of(const std::vector<std::int64_t>& shape, DType dtype) {
+    std::size_t bytes = dtype_bytes(dtype);
+    for (const std::int64_t size : shape) bytes *= static_cast<std::size_t>(size);
+    return bytes;
+}
+
+/// Tensors to be written, and copies of those that lie on a device.
+class TensorList {
+public:
+    explicit TensorList(Device device) : device_(device) {}
+
+    void add(const std::string& name, DType dtype, const std::vector<std::int64_t>& shape,
+             const void* data) {
+        tensors_.emplace_back(name, dtype, shape, data);
+    }
+    void add_from_device(const std::string& name, DType dtype,
+                         const std::vector<std::int64_t>& shape, const void* data) {
+        if (device_.type != DeviceType::kCpu) {
+            copies_.emplace_back(bytes_of(shape, dtype));
+            copy_to_host(copies_.back().data(), data, copies_.back().size(), device_);
+            data = copies_.back().data();
+        }
+        add(name, dtype, shape, data);
+    }
+    std::vector<io::TensorToWrite> take() { return std::move(tensors_); }
+
+private:
+    Device device_;
+    std::vector<io::TensorToWrite> tensors_;
+    std::vector<std::vector<std::byte>> copies_;
+};
+
+carousel::LossScale read_scale(LmTrainer& trainer) {
+    carousel::LossScale scale;
+    copy_to_host(&scale, trainer.loss_scaler()->state(), sizeof scale, trainer.config().device);
+    return scale;
+}
+
 void write_model(const std::string& path, const LmModel& model,
                  const data::Vocabulary& vocabulary) {
-    std::vector<io::TensorToWrite> tensors;
+    TensorList tensors(model.config().device);
     const ParameterSet& params = model.params();
     for (std::size_t i = 0; i < params.infos().size(); ++i) {
         const ParameterInfo& info = params.infos()[i];
-        tensors.emplace_back(info.name, model.config().dtype, info.shape, params.value(i).data);
+        tensors.add_from_device(info.name, accumulator_dtype(model.config().dtype), info.shape,
+                                params.master(i).data);
     }
-    io::write_safetensors(path, std::move(tensors),
+    io::write_safetensors(path, tensors.take(),
                           {{"format", kFormat},
                            {"cell", cell_name(model.config().cell)},
                            {"vocabulary", vocabulary.to_utf8()}});
@@ -103,14 +145,20 @@ void write_state(const std::string& path, LmTrainer& trainer, const RunProgress&
     scalars.best[0] = progress.has_best ? 1 : 0;
     scalars.best[1] = progress.best_step;
     scalars.best_loss = progress.best_loss;
-    std::vector<io::TensorToWrite> tensors;
+    TensorList tensors(trainer.config().device);
     scalars.each([&](const char* name, DType dtype, std::int64_t count, void* data) {
-        tensors.emplace_back(name, dtype, std::vector<std::int64_t>{count}, data);
+        tensors.add(name, dtype, {count}, data);
     });
     for (const StateView& view : state_views(trainer)) {
-        tensors.emplace_back(view.name, view.dtype, view.shape, view.data);
+        tensors.add_from_device(view.name, view.dtype, view.shape, view.data);
     }
-    io::write_safetensors(path, std::move(tensors));
+    carousel::LossScale scale;
+    if (trainer.loss_scaler() != nullptr) {
+        scale = read_scale(trainer);
+        tensors.add("loss_scale", DType::kF64, {1}, &scale.scale);
+        tensors.add("loss_scale_good_steps", DType::kI64, {1}, &scale.good_steps);
+    }
+    io::write_safetensors(path, tensors.take());
 }
 
 /// Puts folder `fresh` in the place of `folder`, whose old content is removed.
@@ -153,11 +201,33 @@ void read_tensor(const io::SafetensorsFile& file, const std::string& name,
     io::convert_to(tensor, dtype, out, file.path());
 }
 
+/// As read_tensor, into memory of a device.
+void read_to_device(const io::SafetensorsFile& file, const StateView& view, Device device) {
+    if (device.type == DeviceType::kCpu) {
+        return read_tensor(file, view.name, view.shape, view.dtype, view.data);
+    }
+    std::vector<std::byte> copy(bytes_of(view.shape, view.dtype));
+    read_tensor(file, view.name, view.shape, view.dtype, copy.data());
+    copy_to_device(view.data, copy.data(), copy.size(), device);
+}
+
 void read_weights(const io::SafetensorsFile& file, ParameterSet& params) {
+    const DType dtype = accumulator_dtype(params.context().dtype());
     for (std::size_t i = 0; i < params.infos().size(); ++i) {
         const ParameterInfo& info = params.infos()[i];
-        read_tensor(file, info.name, info.shape, params.context().dtype(), params.value(i).data);
+        read_to_device(file, {info.name, info.shape, dtype, params.master(i).data},
+                       params.context().device());
     }
+    params.values_from_masters();
+}
+
+/// The scale of an f16 run; one that was trained in another type before starts with the default.
+void read_loss_scale(const io::SafetensorsFile& file, LmTrainer& trainer) {
+    if (trainer.loss_scaler() == nullptr || file.find("loss_scale") == nullptr) return;
+    carousel::LossScale scale = read_scale(trainer);
+    read_tensor(file, "loss_scale", {1}, DType::kF64, &scale.scale);
+    read_tensor(file, "loss_scale_good_steps", {1}, DType::kI64, &scale.good_steps);
+    copy_to_device(trainer.loss_scaler()->state(), &scale, sizeof scale, trainer.config().device);
 }
 
 }  // namespace
@@ -190,8 +260,9 @@ RunProgress load_checkpoint(const std::string& run, LmTrainer& trainer) {
     const io::SafetensorsFile state = io::SafetensorsFile::open(folder + kStateFile);
     read_weights(model, trainer.model().params());
     for (const StateView& view : state_views(trainer)) {
-        read_tensor(state, view.name, view.shape, view.dtype, view.data);
+        read_to_device(state, view, trainer.config().device);
     }
+    read_loss_scale(state, trainer);
     Scalars scalars;
     scalars.each([&](const char* name, DType dtype, std::int64_t count, void* data) {
         read_tensor(state, name, {count}, dtype, data);

@@ -36,6 +36,7 @@ struct LmConfig {
     DType dtype = DType::kF32;
     Device device{};
     int num_threads = 0;
+    bool graphs = true;  ///< CUDA: replay a training step as one graph
 
     std::int64_t seq_len = 64;
     std::int64_t batch_size = 32;

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <vector>
 
 #include "kernels/cell/gates.hpp"
 #include "src/train/lm_model.hpp"
@@ -47,16 +48,21 @@ void set_forget_bias(const LmConfig& config, const ParameterInfo& info, T* value
     }
 }
 
+/// Draws masters of type T on the host; values follow from them.
 template <class T>
 void initialize_as(const LmConfig& config, ParameterSet& params) {
+    std::vector<T> value;
     for (std::size_t i = 0; i < params.infos().size(); ++i) {
         const ParameterInfo& info = params.infos()[i];
-        T* value = static_cast<T*>(params.value(i).data);
-        fill(config, i, draw_of(config, info), info.numel, value);
+        value.resize(static_cast<std::size_t>(info.numel));
+        fill(config, i, draw_of(config, info), info.numel, value.data());
         if (config.cell == Cell::kLstm && config.forget_bias >= 0.0) {
-            set_forget_bias(config, info, value);
+            set_forget_bias(config, info, value.data());
         }
+        copy_to_device(params.master(i).data, value.data(), value.size() * sizeof(T),
+                       config.device);
     }
+    params.values_from_masters();
 }
 
 }  // namespace

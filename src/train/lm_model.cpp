@@ -4,7 +4,10 @@
 #include <utility>
 
 #include "carousel/error.hpp"
+#include "src/backend/cuda/graph_cache.hpp"
 #include "src/backend/ops.hpp"
+#include "src/nn/check.hpp"
+#include "src/util/dtypes.hpp"
 
 namespace carousel::train {
 
@@ -17,7 +20,28 @@ Buffer numbers(const LmConfig& config, std::int64_t count, const char* what) {
 TensorView view3(const LmConfig& config, void* data, std::int64_t a, std::int64_t b,
                  std::int64_t c) {
     if (data == nullptr) return {};
-    return TensorView(data, config.dtype, {a, b, c}, config.device);
+    return TensorView(data, storage_dtype(config.dtype), {a, b, c}, config.device);
+}
+
+/// h and c of a state.
+TensorView h_view(const LmConfig& config, const LmState& state, std::int64_t batch_size) {
+    return view3(config, state.h.data(), config.num_layers, batch_size, config.hidden_size);
+}
+TensorView c_view(const LmConfig& config, const LmState& state, std::int64_t batch_size) {
+    if (state.c.data() == nullptr) return {};
+    return TensorView(state.c.data(), accumulator_dtype(config.dtype),
+                      {config.num_layers, batch_size, config.hidden_size}, config.device);
+}
+
+/// Zeroes without waiting; Ops counts in elements of its own dtype.
+void enqueue_zero(Ops& ops, const Buffer& buffer) {
+    const auto element = static_cast<std::int64_t>(dtype_bytes(ops.dtype()));
+    ops.zero(buffer.data(), static_cast<std::int64_t>(buffer.bytes()) / element);
+}
+
+void copy_state(Ops& ops, const LmState& from, const LmState& to) {
+    ops.copy(from.h.data(), to.h.data(), from.h.bytes());
+    if (from.c.data() != nullptr) ops.copy(from.c.data(), to.c.data(), from.c.bytes());
 }
 
 std::shared_ptr<ThreadPool> pool_of(const LmConfig& config, std::shared_ptr<ThreadPool> pool) {
@@ -29,7 +53,10 @@ std::shared_ptr<ThreadPool> pool_of(const LmConfig& config, std::shared_ptr<Thre
 LmState::LmState(const LmConfig& config, std::int64_t batch_size) {
     const std::int64_t count = config.num_layers * batch_size * config.hidden_size;
     h = numbers(config, count, "hidden state");
-    if (cell_has_c(config.cell)) c = numbers(config, count, "cell state");
+    if (cell_has_c(config.cell)) {
+        c = Buffer(static_cast<std::size_t>(count) * dtype_bytes(accumulator_dtype(config.dtype)),
+                   config.device, "cell state");
+    }
     zero();
 }
 
@@ -38,12 +65,18 @@ void LmState::zero() {
     if (c.data() != nullptr) c.zero();
 }
 
+void LmState::zero(Ops& ops) {
+    enqueue_zero(ops, h);
+    if (c.data() != nullptr) enqueue_zero(ops, c);
+}
+
 LmModel::LmModel(const LmConfig& config, std::int64_t max_steps, std::int64_t batch_size,
                  std::shared_ptr<ThreadPool> pool)
     : config_(config),
       max_steps_(max_steps),
       batch_size_(batch_size),
-      params_(ModuleContext(config.dtype, config.device, pool_of(config, std::move(pool)))) {
+      params_(ModuleContext(config.dtype, config.device, pool_of(config, std::move(pool)))),
+      inputs_(params_.context(), max_steps * batch_size) {
     validate(config_);
     const std::int64_t rows = max_steps * batch_size;
     if (config_.embedding_size > 0) {
@@ -64,11 +97,11 @@ LmModel::LmModel(const LmConfig& config, std::int64_t max_steps, std::int64_t ba
         rnn_->replace_input_weights(config_.vocab_size, folded_.data(), dfolded_.data());
     }
     logits_ = numbers(config_, rows * config_.vocab_size, "logits");
-    states_.emplace_back(config_, batch_size);
     add_chunk_buffers();
 }
 
 bool LmModel::folding_pays() const {
+    if (ops().has_working_copy()) return false;
     // Multiplications per gate unit. Folded: V a row forward and backward, and V*E three times a
     // window; else E a row three times (forward, weight gradient, input gradient).
     const auto v = static_cast<double>(config_.vocab_size);
@@ -91,7 +124,7 @@ void LmModel::fold_weights() {
     args.ldb = args.k;
     args.c = folded_.data();
     args.ldc = args.n;
-    params_.context().ops().matmul(args);
+    ops().matmul(args);
 }
 
 void LmModel::unfold_gradients() {
@@ -110,14 +143,15 @@ void LmModel::unfold_gradients() {
     dw.ldb = e;
     dw.c = params_.grad(w_ih).data;
     dw.ldc = e;
-    params_.context().ops().matmul(dw);
+    ops().matmul(dw);
     MatMulArgs de = dw;  // dembedding = dfoldedᵀ w_ih
     de.trans_a = true;
     de.m = v;
     de.k = gates;
     de.b = params_.value(w_ih).data;
     de.c = params_.grad(embedding).data;
-    params_.context().ops().matmul(de);
+    ops().matmul(de);
+    if (!ops().visits_rows()) return;
     std::vector<std::int64_t>& rows = params_.touched_rows().front().rows;
     rows.resize(static_cast<std::size_t>(v));
     for (std::int64_t row = 0; row < v; ++row) rows[static_cast<std::size_t>(row)] = row;
@@ -128,10 +162,15 @@ void LmModel::add_chunk_buffers() {
     ChunkBuffers buffers;
     buffers.x = numbers(config_, rows * stack_input_size(), "input of the recurrent stack");
     buffers.x.zero();
-    if (one_hot_input()) buffers.ones.reserve(static_cast<std::size_t>(rows));
+    if (one_hot_input()) {
+        buffers.ones = Buffer(static_cast<std::size_t>(rows) * sizeof(std::int32_t), config_.device,
+                              "places of the ones of a one-hot input");
+        buffers.ones.zero();
+    }
     buffers.y = numbers(config_, rows * config_.hidden_size, "output of the recurrent stack");
     chunks_.push_back(std::move(buffers));
     states_.emplace_back(config_, batch_size_);
+    inputs_.reserve(chunks_.size());
 }
 
 /// Makes what training needs and evaluation does not; nothing after the first window of a size.
@@ -149,147 +188,202 @@ void LmModel::prepare_training(std::size_t num_chunks) {
         dropped_ = numbers(config_, rows * config_.hidden_size, "output after dropout");
     }
     while (num_chunks > 1 && dstates_.size() < 2) dstates_.emplace_back(config_, batch_size_);
+    if (num_chunks > 1 && ops().has_working_copy() && wide_ops_ == nullptr) {
+        wide_ops_ = Ops::make(ops().state_dtype(), config_.device, params_.context().pool());
+    }
 }
 
-void LmModel::write_input(const Chunk& chunk, std::int64_t batch_size, ChunkBuffers& buffers) {
+void LmModel::check_ids(const Chunk& chunk, std::int64_t batch_size) const {
     const std::int64_t rows = chunk.steps * batch_size;
+    nn::check_ids("tokens", chunk.tokens, rows, config_.vocab_size);
+    if (chunk.targets != nullptr) {
+        nn::check_ids("targets", chunk.targets, rows, config_.vocab_size, kIgnoreTarget);
+    }
+}
+
+void LmModel::write_input(std::size_t chunk, std::int64_t rows) {
+    ChunkBuffers& buffers = chunks_[chunk];
+    const IdBuffer& tokens = inputs_.tokens(chunk);
     if (!one_hot_input()) {
-        embedding_->forward(chunk.tokens, rows, buffers.x.data());
+        embedding_->forward(tokens, rows, buffers.x.data());
         return;
     }
-    Ops& ops = params_.context().ops();
-    const std::int64_t classes = config_.vocab_size;
-    for (std::int64_t r = 0; r < rows; ++r) {
-        if (chunk.tokens[r] >= 0 && chunk.tokens[r] < classes) continue;
-        throw Error(ErrorCode::kInvalidArgument,
-                    "tokens[" + std::to_string(r) + "] is " + std::to_string(chunk.tokens[r]) +
-                        "; ids must lie in [0, " + std::to_string(classes) + ")");
-    }
-    ops.set_one_hot(buffers.x.data(), classes, buffers.ones.data(),
-                    static_cast<std::int64_t>(buffers.ones.size()), 0.0);
-    buffers.ones.assign(chunk.tokens, chunk.tokens + rows);
-    ops.set_one_hot(buffers.x.data(), classes, buffers.ones.data(), rows, 1.0);
+    // Rows beyond these keep the one that `ones` says they have.
+    auto* ones = buffers.ones.as<std::int32_t>();
+    ops().set_one_hot(buffers.x.data(), config_.vocab_size, ones, rows, 0.0);
+    ops().copy(tokens.data(), ones, static_cast<std::size_t>(rows) * sizeof(std::int32_t));
+    ops().set_one_hot(buffers.x.data(), config_.vocab_size, ones, rows, 1.0);
 }
 
-RnnForwardArgs LmModel::forward_args(const Chunk& chunk, std::int64_t batch_size,
-                                     ChunkBuffers& buffers, const LmState& from,
-                                     LmState& to) const {
-    const std::int64_t layers = config_.num_layers, hidden = config_.hidden_size;
+RnnForwardArgs LmModel::forward_args(std::size_t chunk, std::int64_t steps, std::int64_t batch_size,
+                                     const LmState& from, LmState& to) const {
+    const ChunkBuffers& buffers = chunks_[chunk];
     RnnForwardArgs args;
-    args.seq_len = chunk.steps;
+    args.seq_len = steps;
     args.batch_size = batch_size;
-    args.x = view3(config_, buffers.x.data(), chunk.steps, batch_size, stack_input_size());
-    args.hx = view3(config_, from.h.data(), layers, batch_size, hidden);
-    args.cx = view3(config_, from.c.data(), layers, batch_size, hidden);
-    args.y = view3(config_, buffers.y.data(), chunk.steps, batch_size, hidden);
-    args.hy = view3(config_, to.h.data(), layers, batch_size, hidden);
-    args.cy = view3(config_, to.c.data(), layers, batch_size, hidden);
-    args.dropout_seed = config_.seed;
+    args.x = view3(config_, buffers.x.data(), steps, batch_size, stack_input_size());
+    args.hx = h_view(config_, from, batch_size);
+    args.cx = c_view(config_, from, batch_size);
+    args.y = view3(config_, buffers.y.data(), steps, batch_size, config_.hidden_size);
+    args.hy = h_view(config_, to, batch_size);
+    args.cy = c_view(config_, to, batch_size);
     return args;
 }
 
 /// Linear, loss, and their backward, for one chunk: y -> dy. Logits live no longer than this call, so
 /// all chunks share one buffer; the gradient of the logits overwrites them.
-LmModel::Result LmModel::output_layer(const Chunk& chunk, std::uint64_t dropout_step,
-                                      double loss_scale, ChunkBuffers& buffers, bool accumulate) {
-    const std::int64_t rows = chunk.steps * batch_size_;
+void LmModel::output_layer(std::size_t chunk, std::int64_t rows, double loss_scale,
+                           bool accumulate) {
+    ChunkBuffers& buffers = chunks_[chunk];
     const std::int64_t numel = rows * config_.hidden_size;
+    const std::uint64_t* key = inputs_.dropout_key(chunk);
     const void* y = buffers.y.data();
     if (config_.dropout > 0.0) {
-        dropout_->apply(y, numel, config_.seed, dropout_step, dropped_.data());
+        dropout_->apply(y, numel, key, dropped_.data());
         y = dropped_.data();
     }
     output_->forward_no_bias(y, rows, logits_.data());
-    const SoftmaxCrossEntropy::Result loss = loss_->run(
-        logits_.data(), output_->bias_data(), chunk.targets, rows, loss_scale, logits_.data());
+    loss_->enqueue(logits_.data(), output_->bias_data(), inputs_.targets(chunk), rows, loss_scale,
+                   logits_.data(), accumulate);
     output_->backward(y, rows, logits_.data(), buffers.dy.data(), accumulate);
     if (config_.dropout > 0.0) {
-        dropout_->apply(buffers.dy.data(), numel, config_.seed, dropout_step, buffers.dy.data());
+        dropout_->apply(buffers.dy.data(), numel, key, buffers.dy.data());
     }
-    return {loss.loss_sum, loss.count};
 }
 
-void LmModel::backward_chunks(const std::vector<Chunk>& chunks, double boundary_scale) {
-    const std::int64_t layers = config_.num_layers, hidden = config_.hidden_size;
-    const std::int64_t state_numel = layers * batch_size_ * hidden;
+void LmModel::scale_state_gradient(LmState& gradient, double factor) {
+    if (factor == 1.0) return;
+    const std::int64_t numel = config_.num_layers * batch_size_ * config_.hidden_size;
+    ops().scale(factor, gradient.h.data(), numel);
+    Ops& wide = wide_ops_ != nullptr ? *wide_ops_ : ops();
+    if (gradient.c.data() != nullptr) wide.scale(factor, gradient.c.data(), numel);
+}
+
+void LmModel::backward_chunks(const std::vector<Chunk>& chunks, double boundary_scale,
+                              const LmState& state) {
     for (std::size_t i = chunks.size(); i-- > 0;) {
         const bool newest = i + 1 == chunks.size();
         const Chunk& chunk = chunks[i];
         ChunkBuffers& buffers = chunks_[i];
-        const auto state_view = [&](const Buffer& buffer) {
-            return view3(config_, buffer.data(), layers, batch_size_, hidden);
+        const LmState& from = i == 0 ? state : states_[i - 1];
+        const auto sequence = [&](const Buffer& buffer, std::int64_t size) {
+            return view3(config_, buffer.data(), chunk.steps, batch_size_, size);
         };
         RnnBackwardArgs args;
         args.seq_len = chunk.steps;
         args.batch_size = batch_size_;
-        args.x = view3(config_, buffers.x.data(), chunk.steps, batch_size_, stack_input_size());
-        args.y = view3(config_, buffers.y.data(), chunk.steps, batch_size_, hidden);
-        args.hx = state_view(states_[i].h);
-        args.cx = state_view(states_[i].c);
-        if (chunk.targets != nullptr) {
-            args.dy = view3(config_, buffers.dy.data(), chunk.steps, batch_size_, hidden);
-        }
+        args.x = sequence(buffers.x, stack_input_size());
+        args.y = sequence(buffers.y, config_.hidden_size);
+        args.hx = h_view(config_, from, batch_size_);
+        args.cx = c_view(config_, from, batch_size_);
+        if (chunk.targets != nullptr) args.dy = sequence(buffers.dy, config_.hidden_size);
         if (!newest) {
             LmState& later = dstates_[(i + 1) % 2];
-            if (boundary_scale != 1.0) {
-                Ops& ops = params_.context().ops();
-                ops.scale(boundary_scale, later.h.data(), state_numel);
-                if (later.c.data() != nullptr)
-                    ops.scale(boundary_scale, later.c.data(), state_numel);
-            }
-            args.dhy = state_view(later.h);
-            args.dcy = state_view(later.c);
+            scale_state_gradient(later, boundary_scale);
+            args.dhy = h_view(config_, later, batch_size_);
+            args.dcy = c_view(config_, later, batch_size_);
         }
         if (i > 0) {
-            args.dhx = state_view(dstates_[i % 2].h);
-            args.dcx = state_view(dstates_[i % 2].c);
+            args.dhx = h_view(config_, dstates_[i % 2], batch_size_);
+            args.dcx = c_view(config_, dstates_[i % 2], batch_size_);
         }
-        if (!one_hot_input()) {
-            args.dx = view3(config_, dx_.data(), chunk.steps, batch_size_, config_.embedding_size);
-        }
+        if (!one_hot_input()) args.dx = sequence(dx_, config_.embedding_size);
         args.accumulate = !newest;
         rnn_->backward(args, i);
         if (!one_hot_input()) {
-            embedding_->backward(chunk.tokens, chunk.steps * batch_size_, dx_.data(), !newest);
+            embedding_->backward(inputs_.tokens(i), chunk.steps * batch_size_, dx_.data(), !newest);
         }
     }
+}
+
+void LmModel::upload_window(const std::vector<Chunk>& chunks, const WindowOptions& options) {
+    for (const Chunk& chunk : chunks) check_ids(chunk, batch_size_);
+    prepare_training(chunks.size());
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+        inputs_.write(i, chunks[i].tokens, chunks[i].targets, chunks[i].steps * batch_size_,
+                      config_.seed, options.dropout_step + i);
+    }
+    inputs_.upload(chunks.size());
+}
+
+void LmModel::enqueue_window(const std::vector<Chunk>& chunks, const WindowOptions& options,
+                             LmState& state) {
+    bool first_loss = true;
+    fold_weights();
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+        const std::int64_t rows = chunks[i].steps * batch_size_;
+        write_input(i, rows);
+        RnnForwardArgs args = forward_args(i, chunks[i].steps, batch_size_,
+                                           i == 0 ? state : states_[i - 1], states_[i]);
+        args.dropout_seed = config_.seed;
+        args.dropout_step = options.dropout_step + i;
+        if (config_.device.type == DeviceType::kCuda) args.dropout_key = inputs_.dropout_key(i);
+        rnn_->forward_training(args, i);
+        if (chunks[i].targets == nullptr) continue;
+        output_layer(i, rows, options.loss_scale, !first_loss);
+        first_loss = false;
+    }
+    backward_chunks(chunks, options.boundary_scale, state);
+    unfold_gradients();
+    // A copy, not an exchange: a recorded window finds its state where it was.
+    if (options.keep_after > 0) copy_state(ops(), states_[options.keep_after - 1], state);
+}
+
+void LmModel::add_to_key(cuda::GraphKey& key, const std::vector<Chunk>& chunks,
+                         const WindowOptions& options, const LmState& state) const {
+    const auto add = [&](const Buffer& buffer) {
+        key.add(static_cast<const void*>(buffer.data()));
+    };
+    const auto add_state = [&](const LmState& of) {
+        add(of.h);
+        add(of.c);
+    };
+    key.add(options.loss_scale).add(options.boundary_scale);
+    key.add(static_cast<std::int64_t>(options.keep_after));
+    key.add(static_cast<std::int64_t>(chunks.size())).add(inputs_.data());
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+        key.add(chunks[i].steps).add(std::int64_t{chunks[i].targets != nullptr});
+        for (const Buffer* buffer :
+             {&chunks_[i].x, &chunks_[i].y, &chunks_[i].dy, &chunks_[i].ones}) {
+            add(*buffer);
+        }
+        add_state(states_[i]);
+    }
+    for (const LmState& gradient : dstates_) add_state(gradient);
+    add_state(state);
+    for (const Buffer* buffer : {&logits_, &dropped_, &dx_, &folded_, &dfolded_}) add(*buffer);
+    for (const void* flat : {params_.flat_values(), params_.flat_masters(), params_.flat_grads()}) {
+        key.add(flat);
+    }
+}
+
+LmModel::Result LmModel::finish_read(SoftmaxCrossEntropy::Ticket ticket) {
+    const SoftmaxCrossEntropy::Result loss = loss_->finish_read(ticket);
+    return {loss.loss_sum, loss.count};
 }
 
 LmModel::Result LmModel::train_window(const std::vector<Chunk>& chunks,
                                       const WindowOptions& options, LmState& state) {
-    prepare_training(chunks.size());
-    Result total;
-    bool first_loss = true;
+    upload_window(chunks, options);
+    enqueue_window(chunks, options, state);
+    return finish_read(begin_read());
+}
+
+void LmModel::enqueue_evaluation(const Chunk& chunk, std::int64_t batch_size, LmState& state) {
+    check_ids(chunk, batch_size);
+    const std::int64_t rows = chunk.steps * batch_size;
+    inputs_.write(0, chunk.tokens, chunk.targets, rows, 0, 0);
+    inputs_.upload(1);
     fold_weights();
-    std::swap(states_[0], state);
-    for (std::size_t i = 0; i < chunks.size(); ++i) {
-        write_input(chunks[i], batch_size_, chunks_[i]);
-        RnnForwardArgs args =
-            forward_args(chunks[i], batch_size_, chunks_[i], states_[i], states_[i + 1]);
-        args.dropout_step = options.dropout_step + i;
-        rnn_->forward_training(args, i);
-        if (chunks[i].targets == nullptr) continue;
-        const Result loss =
-            output_layer(chunks[i], args.dropout_step, options.loss_scale, chunks_[i], !first_loss);
-        total.loss_sum += loss.loss_sum;
-        total.count += loss.count;
-        first_loss = false;
-    }
-    backward_chunks(chunks, options.boundary_scale);
-    unfold_gradients();
-    std::swap(state, states_[options.keep_after]);
-    return total;
+    write_input(0, rows);
+    rnn_->forward_inference(forward_args(0, chunk.steps, batch_size, state, state));
+    output_->forward_no_bias(chunks_[0].y.data(), rows, logits_.data());
+    loss_->enqueue(logits_.data(), output_->bias_data(), inputs_.targets(0), rows, 1.0, nullptr);
 }
 
 LmModel::Result LmModel::evaluate(const Chunk& chunk, std::int64_t batch_size, LmState& state) {
-    fold_weights();
-    write_input(chunk, batch_size, chunks_[0]);
-    rnn_->forward_inference(forward_args(chunk, batch_size, chunks_[0], state, state));
-    const std::int64_t rows = chunk.steps * batch_size;
-    output_->forward_no_bias(chunks_[0].y.data(), rows, logits_.data());
-    const SoftmaxCrossEntropy::Result loss =
-        loss_->run(logits_.data(), output_->bias_data(), chunk.targets, rows, 1.0, nullptr);
-    return {loss.loss_sum, loss.count};
+    enqueue_evaluation(chunk, batch_size, state);
+    return finish_read(begin_read());
 }
 
 }  // namespace carousel::train

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 
 #include "carousel/error.hpp"
 #include "src/backend/ops.hpp"
 #include "src/train/parse.hpp"
+#include "src/util/dtypes.hpp"
 
 namespace carousel::train {
 
@@ -72,10 +72,18 @@ std::int32_t TokenDraw::operator()(const double* logits, std::int64_t vocab_size
 
 namespace {
 
-Buffer copy_of(const TensorView& view) {
-    Buffer buffer(static_cast<std::size_t>(view.numel()) * dtype_bytes(view.dtype), view.device,
+LmConfig on_cpu(LmConfig config) {
+    config.device = Device::cpu();
+    config.dtype = accumulator_dtype(config.dtype);
+    return config;
+}
+
+/// `count` numbers on the CPU, from the master of a parameter and what lies behind it.
+Buffer copy_of(const ParameterSet& params, const char* name, std::int64_t count) {
+    const TensorView view = params.master(params.find(name));
+    Buffer buffer(static_cast<std::size_t>(count) * dtype_bytes(view.dtype), Device::cpu(),
                   "weights of the sampler");
-    std::memcpy(buffer.data(), view.data, buffer.bytes());
+    copy_to_host(buffer.data(), view.data, buffer.bytes(), view.device);
     return buffer;
 }
 
@@ -94,20 +102,22 @@ RnnPlan sampling_plan(const LmConfig& config, const ModuleContext& context) {
 }  // namespace
 
 LmSampler::LmSampler(LmModel& model)
-    : config_(model.config()),
-      context_(model.params().context()),
+    : config_(on_cpu(model.config())),
+      context_(config_.dtype, config_.device, model.params().context().pool()),
       plan_(sampling_plan(config_, context_)),
       state_(config_, 1) {
     const ParameterSet& params = model.params();
     const Device device = context_.device();
     const std::size_t element = dtype_bytes(config_.dtype);
     if (config_.embedding_size > 0) {
-        embedding_ = copy_of(params.value(params.find("embedding.weight")));
+        embedding_ =
+            copy_of(params, "embedding.weight", config_.vocab_size * config_.embedding_size);
     }
-    weight_ = copy_of(params.value(params.find("output.weight")));
-    bias_ = copy_of(params.value(params.find("output.bias")));
-    const RnnParams rnn =
-        params_from_flat(plan_.spec(), params.value(params.find("rnn.weight_ih_l0")).data, device);
+    weight_ = copy_of(params, "output.weight", config_.vocab_size * config_.hidden_size);
+    bias_ = copy_of(params, "output.bias", config_.vocab_size);
+    // Tensors of a stack lie without gaps.
+    const Buffer stack = copy_of(params, "rnn.weight_ih_l0", param_count(plan_.spec()));
+    const RnnParams rnn = params_from_flat(plan_.spec(), stack.data(), device);
     packed_ = std::make_unique<PackedWeights>(
         PackedWeights::make(plan_.spec(), rnn, device, context_.pool().get()));
     workspace_ = Buffer(plan_.workspace_bytes(), device, "workspace of the sampler");

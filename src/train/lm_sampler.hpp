@@ -32,10 +32,12 @@ private:
     std::vector<std::int32_t> order_;
 };
 
-/// Runs a trained model token by token, state carried; weights are packed once.
+/// Runs a trained model token by token, state carried; weights are packed once. It runs on the CPU,
+/// in f64 for models in f64, else in f32: one token of one stream is no work for another device.
 class LmSampler {
 public:
-    /// Packs the model's weights of now. The sampler keeps its own copies and shares its pool.
+    /// Packs the model's weights of now (in 16-bit types the masters). The sampler keeps its own
+    /// copies and shares its pool.
     explicit LmSampler(LmModel& model);
 
     /// Feeds one token; the logits [V] of the one after it, valid until the next call.

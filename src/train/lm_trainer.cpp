@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "carousel/error.hpp"
+#include "src/backend/ops.hpp"
 
 namespace carousel::train {
 
@@ -32,12 +33,39 @@ LmTrainer::LmTrainer(const LmConfig& config, std::shared_ptr<ThreadPool> pool)
       clip_(model_.params(), config.clip_norm),
       optimizer_(model_.params(), clip_, config.optimizer),
       schedule_(config.schedule, config.lr),
-      state_(config, config.batch_size) {
+      state_(config, config.batch_size),
+      graphs_(config.device, config.graphs) {
+    if (config.dtype == DType::kF16) {
+        scaler_ = std::make_unique<LossScaler>(model_.params().context());
+        clip_.set_loss_scaler(scaler_.get());
+        model_.set_loss_scaler(scaler_.get());
+    }
     model_.initialize();
 }
 
-LmTrainer::StepResult LmTrainer::step(const std::int32_t* tokens, const std::int32_t* targets,
-                                      std::int64_t seq_len, bool reset_state) {
+void LmTrainer::PendingStep::swap(PendingStep& other) noexcept {
+    std::swap(trainer_, other.trainer_);
+    std::swap(loss_, other.loss_);
+    std::swap(norm_, other.norm_);
+    std::swap(result_, other.result_);
+}
+
+void LmTrainer::PendingStep::drop() noexcept {
+    if (trainer_ == nullptr) return;
+    LmTrainer& trainer = *std::exchange(trainer_, nullptr);
+    --trainer.num_pending_;
+    for (const Ops::Ticket ticket : {norm_, loss_}) {
+        try {
+            trainer.model_.params().context().ops().drop(ticket);
+        } catch (...) {  // NOLINT(bugprone-empty-catch)
+            // One that was collected has no slot to give back.
+        }
+    }
+}
+
+LmTrainer::PendingStep LmTrainer::begin_step(const std::int32_t* tokens,
+                                             const std::int32_t* targets, std::int64_t seq_len,
+                                             bool reset_state) {
     if (seq_len < 1 || seq_len > model_.max_steps()) {
         throw Error(ErrorCode::kInvalidArgument, "a window of " + std::to_string(seq_len) +
                                                      " steps; this trainer was made for 1 to " +
@@ -48,12 +76,12 @@ LmTrainer::StepResult LmTrainer::step(const std::int32_t* tokens, const std::int
     window_.new_steps = seq_len;
     window_.reset_state = reset_state;
     window_.mean_steps = 0.0;
-    return run(window_);
+    return begin(window_);
 }
 
-LmTrainer::StepResult LmTrainer::step(data::Batcher& batcher) {
+LmTrainer::PendingStep LmTrainer::begin_step(data::Batcher& batcher) {
     read_window(batcher, window_);
-    return run(window_);
+    return begin(window_);
 }
 
 void LmTrainer::read_window(data::Batcher& batcher, Window& window) {
@@ -134,39 +162,66 @@ void LmTrainer::read_random_segment(data::Batcher& batcher, Window& window) {
     window.mean_steps = static_cast<double>(tbptt_.mean);
 }
 
-LmTrainer::StepResult LmTrainer::run(const Window& window) {
+/// What the sum of the window's losses is divided by.
+double LmTrainer::loss_divisor(const Window& window) const {
     const auto n = static_cast<double>(model_.batch_size());
+    if (config().loss_scale == LossScale::kStreams) return n;
+    if (window.mean_steps > 0.0) return n * window.mean_steps;
+    std::int64_t count = 0;
+    for (const LmModel::Chunk& chunk : window.chunks) {
+        if (chunk.targets == nullptr) continue;
+        count +=
+            SoftmaxCrossEntropy::count_unmasked(chunk.targets, chunk.steps * model_.batch_size());
+    }
+    return static_cast<double>(std::max<std::int64_t>(1, count));
+}
+
+LmTrainer::PendingStep LmTrainer::begin(const Window& window) {
+    if (num_pending_ >= kMaxPending) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    std::to_string(num_pending_) + " steps are pending; finish the oldest first");
+    }
     LmModel::WindowOptions options;
     options.keep_after = window.keep_after;
     options.dropout_step = static_cast<std::uint64_t>(step_) << kChunkKeyBits;
     if (window.mean_steps > 0.0) options.boundary_scale = tbptt_boundary_scale(tbptt_);
-    double divisor = n;
-    if (config().loss_scale == LossScale::kTokens) {
-        divisor = n * window.mean_steps;
-        if (window.mean_steps == 0.0) {
-            std::int64_t count = 0;
-            for (const LmModel::Chunk& chunk : window.chunks) {
-                if (chunk.targets == nullptr) continue;
-                count += SoftmaxCrossEntropy::count_unmasked(chunk.targets,
-                                                             chunk.steps * model_.batch_size());
-            }
-            divisor = static_cast<double>(std::max<std::int64_t>(1, count));
-        }
-    }
-    options.loss_scale = 1.0 / divisor;
-    if (window.reset_state) state_.zero();
+    options.loss_scale = 1.0 / loss_divisor(window);
+    PendingStep pending;
+    pending.result_.lr = schedule_.lr(step_);
+    pending.result_.steps = window.new_steps;
+    pending.result_.number = step_ + 1;
 
-    const LmModel::Result loss = model_.train_window(window.chunks, options, state_);
-    StepResult result;
-    result.lr = schedule_.lr(step_);
-    clip_.measure();
-    optimizer_.step(result.lr);
+    // What a recorded step reads goes to the device first.
+    model_.upload_window(window.chunks, options);
+    optimizer_.set_lr(pending.result_.lr);
+    if (window.reset_state) state_.zero(model_.params().context().ops());
+    graphs_.run(
+        [&](cuda::GraphKey& key) { model_.add_to_key(key, window.chunks, options, state_); },
+        [&] {
+            model_.enqueue_window(window.chunks, options, state_);
+            clip_.measure();
+            optimizer_.step();
+        });
     ++step_;
+    pending.norm_ = clip_.begin_read();
+    pending.loss_ = model_.begin_read();
+    pending.trainer_ = this;
+    ++num_pending_;
+    return pending;
+}
 
-    const GradNorm norm = clip_.read();
+LmTrainer::StepResult LmTrainer::finish_step(PendingStep pending) {
+    if (pending.trainer_ != this) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "the step to be finished is not a pending one of this trainer");
+    }
+    StepResult result = pending.result_;
+    const GradNorm norm = clip_.finish_read(pending.norm_);
+    pending.trainer_ = nullptr;  // the loss frees its slot in any case
+    --num_pending_;
+    const LmModel::Result loss = model_.finish_read(pending.loss_);
     result.loss_sum = loss.loss_sum;
     result.tokens = loss.count;
-    result.steps = window.new_steps;
     result.grad_norm = norm.norm;
     result.skipped = norm.skipped;
     return result;
@@ -184,14 +239,24 @@ Evaluation evaluate(LmModel& model, const std::int32_t* tokens, std::int64_t num
     const auto room = static_cast<std::size_t>(steps * streams);
     std::vector<std::int32_t> inputs(room), targets(room);
     LmState state(model.config(), streams);
+    bool pending = false;  // one chunk is read while the device scores the one before
+    SoftmaxCrossEntropy::Ticket ticket = 0;
+    const auto finish = [&] {
+        if (!std::exchange(pending, false)) return;
+        const LmModel::Result loss = model.finish_read(ticket);
+        evaluation.loss_sum += loss.loss_sum;
+        evaluation.tokens += loss.count;
+    };
     while (batcher.cursor().epoch == 0) {
         bool reset = false;
         const std::int64_t t = batcher.next(steps, inputs.data(), targets.data(), &reset);
-        const LmModel::Result loss =
-            model.evaluate({inputs.data(), targets.data(), t}, streams, state);
-        evaluation.loss_sum += loss.loss_sum;
-        evaluation.tokens += loss.count;
+        model.enqueue_evaluation({inputs.data(), targets.data(), t}, streams, state);
+        const SoftmaxCrossEntropy::Ticket next = model.begin_read();
+        finish();
+        ticket = next;
+        pending = true;
     }
+    finish();
     return evaluation;
 }
 

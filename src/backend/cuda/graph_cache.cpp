@@ -167,6 +167,8 @@ bool GraphCache::prepare(const std::string& key, Queue queue, const Enqueue& enq
     return graph != nullptr && keep(entry, graph);
 }
 
+bool GraphCache::knows(const std::string& key) const { return by_key_.count(key) > 0; }
+
 bool GraphCache::holds(const std::string& key) const {
     const auto found = by_key_.find(key);
     return found != by_key_.end() && found->second->graph != nullptr;

@@ -61,6 +61,7 @@ public:
     /// Errors: InvalidArgument: the key was not run before, or no longer known.
     bool prepare(const std::string& key, Queue queue, const Enqueue& enqueue);
 
+    bool knows(const std::string& key) const;  ///< was run, and is not forgotten
     bool holds(const std::string& key) const;  ///< a graph is there
     std::size_t num_graphs() const noexcept { return num_graphs_; }
     std::size_t bytes() const noexcept { return bytes_; }
