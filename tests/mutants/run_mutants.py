@@ -5,6 +5,8 @@ Run:     python3 tests/mutants/run_mutants.py [--only NAME]... [--build DIR] [--
 Exit:    0 if every mutant was killed; 1 if one survived, did not apply or did not compile, or if a
          named test does not exist or fails on the unchanged sources; 2 on wrong usage.
 
+A mutant that names a `program` needs CUDA's headers; without them it is left out, and that is said.
+
 The sources are copied once and built once; each mutant changes one file, rebuilds what depends on it,
 runs its tests and puts the file back. The build is one that compiles quickly: -O1, two tile shapes of
 the products, no tool. ccache, when present, makes the way back cheap.
@@ -44,6 +46,10 @@ def load_mutants():
             if key not in mutant:
                 sys.exit(f"mutants.toml: mutant {mutant.get('name')} lacks '{key}'")
     return mutants
+
+
+def program_of(mutant):
+    return mutant.get("program", "carousel_tests")
 
 
 def copy_sources(target):
@@ -94,40 +100,47 @@ class Workbench:
         if result.returncode != 0:
             sys.exit("cmake failed:\n" + result.stdout[-3000:])
 
-    def build(self):
-        return run(["cmake", "--build", self.build_dir, "--target", "carousel_tests",
+    def has_program(self, program):
+        """Whether this build was configured to make it."""
+        targets = run(["cmake", "--build", self.build_dir, "--target", "help"]).stdout
+        return f"{program}:" in targets
+
+    def build(self, program):
+        return run(["cmake", "--build", self.build_dir, "--target", program,
                     "-j", str(self.jobs)])
 
-    def executable(self):
-        found = [p for p in self.build_dir.rglob("carousel_tests") if p.is_file()]
+    def executable(self, program):
+        found = [p for p in self.build_dir.rglob(program) if p.is_file()]
         if not found:
-            sys.exit("the build made no carousel_tests")
+            sys.exit(f"the build made no {program}")
         return found[0]
 
-    def tests(self, gtest_filter):
+    def tests(self, program, gtest_filter):
         """(exit status, output); status None is a timeout."""
         try:
-            result = run([self.executable(), "--gtest_filter=" + gtest_filter, "--gtest_brief=1",
-                          "--gtest_fail_fast"], timeout=TEST_TIMEOUT_S,
+            result = run([self.executable(program), "--gtest_filter=" + gtest_filter,
+                          "--gtest_brief=1", "--gtest_fail_fast"], timeout=TEST_TIMEOUT_S,
                          preexec_fn=limit_processor_time)
             return result.returncode, result.stdout
         except subprocess.TimeoutExpired:
             return None, "no end"
 
-    def count_tests(self, gtest_filter):
-        listing = run([self.executable(), "--gtest_filter=" + gtest_filter, "--gtest_list_tests"])
+    def count_tests(self, program, gtest_filter):
+        listing = run([self.executable(program), "--gtest_filter=" + gtest_filter,
+                       "--gtest_list_tests"])
         return sum(1 for line in listing.stdout.splitlines() if line.startswith("  "))
 
 
 def check_baseline(bench, mutants):
     """The unchanged sources build and pass every named test, and every name matches a test."""
-    result = bench.build()
-    if result.returncode != 0:
-        sys.exit("the unchanged sources do not build:\n" + result.stdout[-3000:])
-    for tests in sorted({m["tests"] for m in mutants}):
-        if bench.count_tests(tests) == 0:
+    for program in sorted({program_of(m) for m in mutants}):
+        result = bench.build(program)
+        if result.returncode != 0:
+            sys.exit("the unchanged sources do not build:\n" + result.stdout[-3000:])
+    for program, tests in sorted({(program_of(m), m["tests"]) for m in mutants}):
+        if bench.count_tests(program, tests) == 0:
             sys.exit(f"no test matches '{tests}'")
-        status, output = bench.tests(tests)
+        status, output = bench.tests(program, tests)
         if status != 0:
             sys.exit(f"'{tests}' fails on the unchanged sources:\n{output[-3000:]}")
 
@@ -143,10 +156,11 @@ def try_mutant(bench, mutant):
         return f"does not apply: its text occurs {times} times in {mutant['file']}"
     try:
         path.write_text(original.replace(mutant["find"], mutant["replace"]))
-        result = bench.build()
+        program = program_of(mutant)
+        result = bench.build(program)
         if result.returncode != 0:
             return "does not compile:\n" + result.stdout[-3000:]
-        status, _ = bench.tests(mutant["tests"])
+        status, _ = bench.tests(program, mutant["tests"])
         return "SURVIVED " + mutant["tests"] if status == 0 else None
     finally:
         path.write_text(original)
@@ -173,6 +187,11 @@ def main():
     with tempfile.TemporaryDirectory(prefix="carousel-mutants-") as temporary:
         bench = Workbench(options.build or temporary, options.jobs)
         bench.configure()
+        missing = {p for p in map(program_of, mutants) if not bench.has_program(p)}
+        left_out = [m["name"] for m in mutants if program_of(m) in missing]
+        if left_out:
+            say(f"left out, no CUDA headers here: {', '.join(left_out)}")
+        mutants = [m for m in mutants if program_of(m) not in missing]
         check_baseline(bench, mutants)
         failures = 0
         for mutant in mutants:

@@ -195,7 +195,9 @@ AlignedBytes::AlignedBytes(std::size_t size)
     poison();
 }
 
-void AlignedBytes::poison() { std::memset(buffer_.data(), 0xFF, size_); }
+void AlignedBytes::poison() {
+    if (size_ > 0) std::memset(buffer_.data(), 0xFF, size_);
+}
 
 std::vector<std::byte> AlignedBytes::copy() const {
     const std::byte* first = static_cast<const std::byte*>(buffer_.data());
