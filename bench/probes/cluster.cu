@@ -43,7 +43,10 @@ __global__ void __launch_bounds__(kThreads) ring_kernel(ExchangeArgs args) {
     bool fine = true;
     if (threadIdx.x == 0) ptx::mbarrier_arrive_expect(arrived, args.bytes);
     if (rank == 0) pass_on();
-    for (std::uint32_t round = 0; fine && round < args.common.iterations; ++round) {
+    // Only threads with a part of the message: one that lags behind by two rounds would take the parity
+    // of a later one for its own.
+    const std::uint32_t rounds = threadIdx.x < words ? args.common.iterations : 0;
+    for (std::uint32_t round = 0; fine && round < rounds; ++round) {
         fine = deadline.wait(
             [&] { return ptx::mbarrier_try_wait<ptx::Scope::kCluster>(arrived, round & 1); });
         if (!fine) break;
@@ -81,7 +84,9 @@ __global__ void __launch_bounds__(kThreads) all_to_all_kernel(ExchangeArgs args)
     ptx::cluster_arrive();
     ptx::cluster_wait();
     Deadline deadline(args.common);
-    for (std::uint32_t step = 0; step < args.common.iterations; ++step) {
+    // As in the ring; bulk copies are issued by the block as a whole.
+    const std::uint32_t steps = kBulk || threadIdx.x < words ? args.common.iterations : 0;
+    for (std::uint32_t step = 0; step < steps; ++step) {
         const unsigned parity = step & 1;
         uint4* incoming = buffers + parity * size * words;
         const uint4* before = buffers + (parity ^ 1) * size * words + ((rank + 1) % size) * words;

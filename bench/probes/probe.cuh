@@ -1,6 +1,7 @@
 #pragma once
 
 #include "bench/probes/probes.hpp"
+#include "kernels/cuda/kernel_table.hpp"
 #include "kernels/cuda/ptx.cuh"
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ != 900
@@ -9,7 +10,7 @@
 
 namespace carousel::bench::probes {
 
-namespace ptx = cuda::ptx;
+namespace ptx = CAROUSEL_KERNELS::ptx;
 
 /// A wait that ends. The card's clock is read now and then: it costs more than a poll.
 class Deadline {

@@ -10,7 +10,7 @@ namespace carousel::bench::probes {
 /// matrix to core matrix along K, and along N. Format: PTX ISA, "Matrix-descriptor".
 __device__ __forceinline__ std::uint64_t wgmma_descriptor(const void* shared, unsigned k_stride,
                                                           unsigned n_stride) {
-    const std::uint64_t address = cuda::ptx::shared_address(shared);
+    const std::uint64_t address = CAROUSEL_KERNELS::ptx::shared_address(shared);
     return ((address & 0x3FFFFU) >> 4) | (static_cast<std::uint64_t>(k_stride >> 4) << 16) |
            (static_cast<std::uint64_t>(n_stride >> 4) << 32);
 }
@@ -71,9 +71,9 @@ __device__ __forceinline__ void bulk_load_multicast(void* to, const void* from, 
                                                     std::uint64_t* barrier, std::uint16_t ranks) {
     asm volatile(
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
-        "[%0], [%1], %2, [%3], %4;" ::"r"(cuda::ptx::shared_address(to)),
-        "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(cuda::ptx::shared_address(barrier)),
-        "h"(ranks)
+        "[%0], [%1], %2, [%3], %4;" ::"r"(CAROUSEL_KERNELS::ptx::shared_address(to)),
+        "l"(__cvta_generic_to_global(from)), "r"(bytes),
+        "r"(CAROUSEL_KERNELS::ptx::shared_address(barrier)), "h"(ranks)
         : "memory");
 }
 

@@ -1,0 +1,88 @@
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/gpu/carousel_gpu_side.hpp"
+#include "bench/gpu/gemm_side.hpp"
+#include "bench/gpu/gpu_report.hpp"
+#include "bench/gpu/row_bench.hpp"
+#include "simt/simt_device.hpp"
+
+// A row as a card runs it, with the real CUDA backend on a device that executes kernels on the CPU:
+// checked against the reference, recorded, replayed, timed.
+
+namespace carousel::bench {
+namespace {
+
+constexpr int kDevice = 58;
+
+class WallTimer final : public QueueTimer {
+public:
+    explicit WallTimer(simt::Device& device) : device_(device) {}
+    void mark(cuda::Queue queue, int i) override {
+        device_.synchronize(queue);
+        if (points_.size() <= static_cast<std::size_t>(i)) {
+            points_.resize(static_cast<std::size_t>(i) + 1);
+        }
+        points_[static_cast<std::size_t>(i)] = std::chrono::steady_clock::now();
+    }
+    double between_ms(int from, int to) override {
+        return std::chrono::duration<double, std::milli>(points_[static_cast<std::size_t>(to)] -
+                                                         points_[static_cast<std::size_t>(from)])
+            .count();
+    }
+
+private:
+    simt::Device& device_;
+    std::vector<std::chrono::steady_clock::time_point> points_;
+};
+
+TEST(BenchRowOnSimt, CarouselAndItsProductsRunEveryPass) {
+    for (const char* line :
+         {"lstm H8 N2 T3 I5 L2", "gru H6 N3 T4 reset=0.3", "lstm H8 N3 T4 lengths=0.25 dtypes=bf16",
+          "gru H8 N2 T3 D2 dtypes=tf32", "rnn_relu H8 N2 T3 pass=infer dtypes=f16"}) {
+        SCOPED_TRACE(line);
+        simt::InstalledDevice device(kDevice);
+        WallTimer timer(*device);
+        GpuBench bench;
+        bench.api = cuda::device_api(kDevice);
+        bench.queue = bench.api->default_queue();
+        bench.timer = &timer;
+        bench.turn_ms = 0.0;
+        SideMaker ours, products;
+        ours.name = "carousel";
+        ours.make = [](const GpuProblem& p, GpuArena& a) -> std::unique_ptr<GpuSide> {
+            return std::make_unique<CarouselGpuSide>(p, a);
+        };
+        products.name = "gemm";
+        products.is_peer = products.checked = false;
+        products.make = [&](const GpuProblem& p, GpuArena& a) -> std::unique_ptr<GpuSide> {
+            return std::make_unique<GemmSide>(p, a, bench.api);
+        };
+        RowOptions options;
+        options.min_pairs = 1;
+        options.pass_ms = 0.0;
+        options.reference_threads = 1;
+        const GridCase c = make_case(parse_grid_row("x", line));
+        const RowResult result = run_row(c, bench, ours, {products}, options);
+        EXPECT_EQ(result.failed, "");
+        for (const auto& [name, why] : result.left_out) ADD_FAILURE() << name << ": " << why;
+        ASSERT_EQ(result.passes.size(), c.inference_only ? 1U : 5U);
+        EXPECT_LE(result.errors.at("carousel"), allowed_error(c.spec.dtype));
+        for (const PassResult& pass : result.passes) {
+            EXPECT_EQ(pass.verdict.ours.refused, "");
+            EXPECT_NE(pass.verdict.ours.name.find("graph"), std::string::npos);
+            for (const Standing& other : pass.verdict.peers) EXPECT_EQ(other.refused, "");
+        }
+        for (const auto& json : json_lines(result, estimated_figures(), "")) {
+            EXPECT_FALSE(table_line(json).empty());
+        }
+        EXPECT_GT(device->counts().graph_launches, 0);
+    }
+}
+
+}  // namespace
+}  // namespace carousel::bench
