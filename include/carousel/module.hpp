@@ -71,7 +71,8 @@ struct ParameterInfo {
 /// once.
 ///
 /// In bf16 and f16 every value lives twice: the master in f32, which the optimiser updates, and the
-/// working copy that modules compute with, which the same update rounds from it.
+/// working copy that modules compute with, which the same update rounds from it. Gradients are f32
+/// then: they are sums, and go to the masters.
 class CAROUSEL_API ParameterSet {
 public:
     explicit ParameterSet(const ModuleContext& context);
@@ -90,7 +91,7 @@ public:
         return numel_;
     }  ///< of the flat buffers, padding included
     TensorView value(std::size_t index) const;
-    TensorView grad(std::size_t index) const;
+    TensorView grad(std::size_t index) const;  ///< in the optimiser's dtype, as master()
     void* flat_values() const noexcept { return values_.data(); }
     void* flat_grads() const noexcept { return grads_.data(); }
     /// Masters, or the values themselves where these are as wide; in the optimiser's dtype.

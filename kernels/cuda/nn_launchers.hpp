@@ -3,7 +3,8 @@
 // Arguments and launchers of the training layer's kernels on CUDA, twins of kernels/cpu/nn_*.hpp.
 //
 // Two element types: S, in which tensors are stored (f64, f32, bf16, f16; tf32 is stored as f32), and
-// A, in which sums, optimiser states and master weights are kept (f64 for f64, else f32). Matrices are
+// A, in which sums, gradients of parameters, optimiser states and master weights are kept (f64 for f64,
+// else f32). `dtype` names S; arrays hold S where nothing else is said. Matrices are
 // row-major, sizes and strides in elements. Ids and targets are device memory; one outside its range
 // never indexes memory: it sets a StatusBit and reads or adds nothing.
 //
@@ -76,7 +77,7 @@ struct GatherArgs {
     std::uint32_t* status = nullptr;
 };
 
-/// table[ids[r]] += x[r], the rows of one id in the order of r, each sum rounded to S once.
+/// table[ids[r]] += x[r], the rows of one id in the order of r; table (a gradient) holds A, x S.
 struct ScatterArgs {
     DType dtype = DType::kF32;
     void* table = nullptr;
@@ -117,7 +118,7 @@ struct RowBiasArgs {
     const void* bias = nullptr;
 };
 
-/// y[j] = (accumulate ? y[j] : 0) + sum over rows of x[r,j], in a fixed order.
+/// y[j] = (accumulate ? y[j] : 0) + sum over rows of x[r,j], in a fixed order; y holds A, x S.
 struct ColumnSumsArgs {
     DType dtype = DType::kF32;
     const void* x = nullptr;
@@ -189,8 +190,8 @@ struct ResolveArgs {
     UpdateScalars* scalars = nullptr;
 };
 
-/// One optimiser update of a flat buffer, see include/carousel/optimizer.hpp. `update.value` holds A,
-/// `update.grad` S, the slots A; where S is narrower than A, `working` gets the new values in S.
+/// One optimiser update of a flat buffer, see include/carousel/optimizer.hpp. Values, gradients and
+/// slots hold A; where S is narrower than A, `working` gets the new values in S.
 struct ParamUpdateArgs {
     DType dtype = DType::kF32;
     UpdateArgs update;

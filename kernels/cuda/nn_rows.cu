@@ -152,11 +152,11 @@ template <class S>
 __global__ void __launch_bounds__(kFlatBlock) column_sum_total_kernel(ColumnSumPlan plan) {
     using A = Arithmetic<S>;
     const A* partials = static_cast<const A*>(plan.args.workspace);
-    S* y = static_cast<S*>(plan.args.y);
+    A* y = static_cast<A*>(plan.args.y);
     for (std::int64_t j = flat_thread(); j < plan.args.cols; j += flat_threads()) {
-        A total = plan.args.accumulate != 0 ? static_cast<A>(widen(y[j])) : A(0);
+        A total = plan.args.accumulate != 0 ? y[j] : A(0);
         for (std::int64_t c = 0; c < plan.chunks; ++c) total += partials[c * plan.args.cols + j];
-        y[j] = narrow<S>(total);
+        y[j] = total;
     }
 }
 

@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(32 * kRunRows) add_runs_kernel(RunsArgs runs) 
          tile += gridDim.y * std::int64_t{32 * kVec}) {
         const std::int64_t j = tile + lane * kVec;
         const bool active = j < args.row_size;
-        S* to = static_cast<S*>(args.table) + id * args.row_size + j;
+        A* to = static_cast<A*>(args.table) + id * args.row_size + j;
         A sum[kVec] = {};
         if (active) load_pack<kVec>(to, sum);
         int length = 32;
@@ -237,7 +237,9 @@ Launch add_runs(const ScatterArgs& args) {
     return for_dtype(args.dtype, [&](auto tag) {
         using S = typename decltype(tag)::type;
         constexpr int kVec = kPackSize<S>;
-        const bool packed = packs_fit(args.table, args.x) && args.row_size % kVec == 0;
+        const bool packed = packs_fit(args.x) &&
+                            aligned_to(kVec * sizeof(Arithmetic<S>), args.table) &&
+                            args.row_size % kVec == 0;
         const std::int64_t tiles = blocks_for(args.row_size, 32 * (packed ? kVec : 1));
         const std::int64_t blocks = blocks_for(args.n, kRunRows);
         const Dim3 grid = {static_cast<unsigned>(blocks < 1 ? 1 : blocks),

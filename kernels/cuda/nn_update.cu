@@ -161,7 +161,7 @@ inline constexpr int kSlots =
 /// One optimiser update of all parameters: each of value, gradient and state is read once and written
 /// once. Skips everything if the step's gradient was not finite.
 ///
-/// In       grad [numel] S; scalars of resolve
+/// In       grad [numel] A; scalars of resolve
 /// Out      value, slots [numel] A, updated; working [numel] S: value rounded, where S is narrower
 template <class S, int kVec, UpdateRule kRule>
 __global__ void __launch_bounds__(kFlatBlock) update_kernel(ParamUpdateArgs args) {
@@ -187,7 +187,7 @@ __global__ void __launch_bounds__(kFlatBlock) update_kernel(ParamUpdateArgs args
     A* value = static_cast<A*>(u.value);
     A* slot0 = static_cast<A*>(u.slot0);
     A* slot1 = static_cast<A*>(u.slot1);
-    const S* grad = static_cast<const S*>(u.grad);
+    const A* grad = static_cast<const A*>(u.grad);
     S* working = static_cast<S*>(args.working);
     for_packs<kVec>(args.numel, [&](std::int64_t i, auto lanes) {
         constexpr int kLanes = decltype(lanes)::value;
@@ -216,7 +216,7 @@ Launch update_launch(const ParamUpdateArgs& args) {
     constexpr int kVec = kPackSize<A>;
     const UpdateArgs& u = args.update;
     const bool packed =
-        packs_fit(u.value, u.slot0, u.slot1) && aligned_to(kVec * sizeof(S), u.grad, args.working);
+        packs_fit(u.value, u.grad, u.slot0, u.slot1) && aligned_to(kVec * sizeof(S), args.working);
     return make_launch("update",
                        packed ? &update_kernel<S, kVec, kRule> : &update_kernel<S, 1, kRule>, args,
                        flat_grid(blocks_for(args.numel, packed ? kVec : 1)), {kFlatBlock, 1, 1});

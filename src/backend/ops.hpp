@@ -10,7 +10,8 @@
 
 namespace carousel {
 
-/// C[m,n] = alpha * op(A) op(B) + beta * C on elements of the Ops' dtype; row-major, op transposes.
+/// C[m,n] = alpha * op(A) op(B) + beta * C; row-major, op transposes. A and B hold the Ops' dtype, and
+/// so does C, unless it is a gradient of parameters: those hold the state dtype.
 struct MatMulArgs {
     bool trans_a = false, trans_b = false;
     std::int64_t m = 0, n = 0, k = 0;
@@ -22,9 +23,10 @@ struct MatMulArgs {
     double beta = 0.0;
     void* c = nullptr;
     std::int64_t ldc = 0;
+    bool c_is_gradient = false;
 };
 
-/// A run of elements whose squares the norm sums.
+/// A run of elements of the state dtype whose squares the norm sums.
 struct NormSpan {
     const void* data = nullptr;
     std::int64_t numel = 0;
@@ -40,7 +42,7 @@ struct RowSet {
 /// What of an update does not depend on the tensor. The kernel works out Adam's bias corrections
 /// from StepControl::applied_steps, so that a skipped step is not counted.
 struct OptimizerStepArgs {
-    UpdateArgs update;  ///< flat buffers: value, slots in the state dtype; grad in the Ops' dtype
+    UpdateArgs update;  ///< flat buffers: value, grad, slots in the state dtype
     std::int64_t numel = 0;
     void* working = nullptr;     ///< values rounded to the Ops' dtype, where that is narrower
     const double* lr = nullptr;  ///< device memory; null: update.lr
@@ -89,7 +91,7 @@ public:
 
     virtual DType dtype() const noexcept = 0;
     virtual Device device() const noexcept = 0;
-    /// Of optimiser states and master weights: f64 for f64, else f32.
+    /// Of gradients of parameters, optimiser states and master weights: f64 for f64, else f32.
     DType state_dtype() const noexcept {
         return dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
     }
@@ -116,13 +118,14 @@ public:
     /// Forgets the bad data that kernels met.
     virtual void clear_status() = 0;
 
-    virtual void zero(void* data, std::int64_t numel) = 0;
+    virtual void zero(void* data, std::size_t bytes) = 0;
     /// y += alpha * x
     virtual void axpy(double alpha, const void* x, void* y, std::int64_t numel) = 0;
     /// x *= alpha
     virtual void scale(double alpha, void* x, std::int64_t numel) = 0;
-    /// x *= *factor, a number in device memory.
+    /// x *= *factor, a number in device memory; x (gradients) in the state dtype.
     virtual void scale_by(const double* factor, void* x, std::int64_t numel) = 0;
+    /// x (gradients) in the state dtype.
     virtual void clamp(double limit, void* x, std::int64_t numel) = 0;
     /// to = from, rounded to nearest even.
     virtual void cast(DType from_dtype, const void* from, DType to_dtype, void* to,
@@ -130,6 +133,7 @@ public:
     virtual void copy(const void* from, void* to, std::size_t bytes) = 0;
 
     virtual void gather_rows(const GatherRowsArgs& args) = 0;
+    /// The table (a gradient) is in the state dtype.
     virtual void scatter_add_rows(const ScatterAddRowsArgs& args) = 0;
     /// table[row] = 0 for each row of the set.
     virtual void zero_rows(void* table, const RowSet& set) = 0;
@@ -140,6 +144,7 @@ public:
     virtual void matmul(const MatMulArgs& args) = 0;
     virtual void matvec(const MatVecArgs& args) = 0;
     virtual void add_bias(const AddBiasArgs& args) = 0;
+    /// The sums (a gradient) are in the state dtype.
     virtual void column_sum(const ColumnSumArgs& args) = 0;
     /// Fills row_losses, and dlogits if asked.
     virtual void softmax_xent(const SoftmaxXentArgs& args) = 0;

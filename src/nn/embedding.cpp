@@ -86,7 +86,9 @@ void Embedding::touch(const std::int32_t* ids, std::int64_t n, bool accumulate) 
     Ops& ops = params_->context().ops();
     void* grad = params_->grad(weight_).data;
     if (!ops.visits_rows()) {
-        if (!accumulate) ops.zero(grad, num_embeddings_ * embedding_size_);
+        if (accumulate) return;
+        const auto numel = static_cast<std::size_t>(num_embeddings_ * embedding_size_);
+        ops.zero(grad, numel * dtype_bytes(ops.state_dtype()));
         return;
     }
     std::vector<std::int64_t>& rows = params_->touched_rows()[touched_].rows;

@@ -31,7 +31,7 @@ GradClip::GradClip(ParameterSet& params, double max_norm) : params_(&params), ma
 void GradClip::measure() {
     const ParameterSet& params = *params_;
     Ops& ops = params.context().ops();
-    const std::size_t element = dtype_bytes(params.context().dtype());
+    const std::size_t element = dtype_bytes(ops.state_dtype());
     const auto* grads = static_cast<const std::byte*>(params.flat_grads());
     GradNormArgs args;
     args.max_norm = max_norm_;

@@ -80,6 +80,7 @@ void Linear::backward(const void* x, std::int64_t n, const void* dy, void* dx, b
     dw.beta = accumulate ? 1.0 : 0.0;
     dw.c = params_->grad(weight_).data;
     dw.ldc = in_size_;
+    dw.c_is_gradient = true;
     ops.matmul(dw);
     if (!has_bias_) return;
     ColumnSumArgs db;

@@ -106,15 +106,14 @@ std::size_t ParameterSet::add(const std::string& name, const std::vector<std::in
 }
 
 void ParameterSet::allocate() {
-    const std::size_t bytes = static_cast<std::size_t>(numel_) * dtype_bytes(context_.dtype());
-    values_ = Buffer(bytes, context_.device(), "parameters");
-    grads_ = Buffer(bytes, context_.device(), "gradients");
+    const Ops& ops = context_.ops();
+    const auto numel = static_cast<std::size_t>(numel_);
+    values_ = Buffer(numel * dtype_bytes(ops.dtype()), context_.device(), "parameters");
+    grads_ = Buffer(numel * dtype_bytes(ops.state_dtype()), context_.device(), "gradients");
     values_.zero();
     grads_.zero();
-    const Ops& ops = context_.ops();
     if (!ops.has_working_copy()) return;
-    masters_ = Buffer(static_cast<std::size_t>(numel_) * dtype_bytes(ops.state_dtype()),
-                      context_.device(), "master weights");
+    masters_ = Buffer(grads_.bytes(), context_.device(), "master weights");
     masters_.zero();
 }
 
@@ -147,11 +146,11 @@ void ParameterSet::values_from_masters() {
 }
 
 TensorView ParameterSet::grad(std::size_t index) const {
-    return view_of(grads_.data(), context_.dtype(), infos_.at(index), context_);
+    return view_of(grads_.data(), context_.ops().state_dtype(), infos_.at(index), context_);
 }
 
 void ParameterSet::zero_grads() {
-    context_.ops().zero(grads_.data(), numel_);
+    context_.ops().zero(grads_.data(), grads_.bytes());
     for (TouchedRows& touched : touched_) touched.rows.clear();
 }
 

@@ -33,12 +33,6 @@ TensorView c_view(const LmConfig& config, const LmState& state, std::int64_t bat
                       {config.num_layers, batch_size, config.hidden_size}, config.device);
 }
 
-/// Zeroes without waiting; Ops counts in elements of its own dtype.
-void enqueue_zero(Ops& ops, const Buffer& buffer) {
-    const auto element = static_cast<std::int64_t>(dtype_bytes(ops.dtype()));
-    ops.zero(buffer.data(), static_cast<std::int64_t>(buffer.bytes()) / element);
-}
-
 void copy_state(Ops& ops, const LmState& from, const LmState& to) {
     ops.copy(from.h.data(), to.h.data(), from.h.bytes());
     if (from.c.data() != nullptr) ops.copy(from.c.data(), to.c.data(), from.c.bytes());
@@ -66,8 +60,8 @@ void LmState::zero() {
 }
 
 void LmState::zero(Ops& ops) {
-    enqueue_zero(ops, h);
-    if (c.data() != nullptr) enqueue_zero(ops, c);
+    ops.zero(h.data(), h.bytes());
+    if (c.data() != nullptr) ops.zero(c.data(), c.bytes());
 }
 
 LmModel::LmModel(const LmConfig& config, std::int64_t max_steps, std::int64_t batch_size,

@@ -216,12 +216,12 @@ void check_update(UpdateRule rule, bool decays_and_clips, DType dtype, std::size
     Step step;
     args.scalars = step.scalars.data();
     for (int t = 0; t < 4; ++t) {
-        std::vector<double> g = rounded(numbers(n, 10 + static_cast<std::uint64_t>(t)), dtype);
+        std::vector<double> g = rounded(numbers(n, 10 + static_cast<std::uint64_t>(t)), wide);
         const bool skipped = t == 1;
         if (skipped) g[n - 1] = kNan;
-        const NnTensor grad(dtype, g, "grad", offset);
+        const NnTensor grad(wide, g, "grad", offset);
         args.update.grad = grad.data();
-        step.measure(dtype, grad.data(), n, 0.7, options);
+        step.measure(wide, grad.data(), n, 0.7, options);
         step.resolve(args.update, nullptr, options);
         const std::vector<double> before = value.read();
         run(nn().update(args), options);

@@ -98,7 +98,7 @@ TEST_P(SimtOps, ElementwiseOperations) {
     expect_same(y, 0, "dropout with a key");
     cuda_->copy(x.device.data(), y.device.data(), x.device.bytes());
     EXPECT_EQ(on_device(y), on_device(x));
-    cuda_->zero(y.device.data(), 101);
+    cuda_->zero(y.device.data(), y.device.bytes());
     EXPECT_EQ(on_device(y), std::vector<double>(101, 0.0));
 }
 

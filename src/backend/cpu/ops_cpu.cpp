@@ -80,11 +80,14 @@ void CpuOps<T>::drop(Ticket ticket) {
 }
 
 template <class T>
-void CpuOps<T>::zero(void* data, std::int64_t numel) {
-    split(numel, kColumnGrain, numel, [&](std::int64_t begin, std::int64_t end) {
-        std::memset(static_cast<T*>(data) + begin, 0,
-                    static_cast<std::size_t>(end - begin) * sizeof(T));
-    });
+void CpuOps<T>::zero(void* data, std::size_t bytes) {
+    const auto count = static_cast<std::int64_t>(bytes);
+    constexpr std::int64_t kGrain = kColumnGrain * static_cast<std::int64_t>(sizeof(T));
+    split(count, kGrain, count / static_cast<std::int64_t>(sizeof(T)),
+          [&](std::int64_t begin, std::int64_t end) {
+              std::memset(static_cast<std::byte*>(data) + begin, 0,
+                          static_cast<std::size_t>(end - begin));
+          });
 }
 
 template <class T>

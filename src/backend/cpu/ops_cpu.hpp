@@ -29,7 +29,7 @@ public:
     void download(void* to, const void* from, std::size_t bytes) override { copy(from, to, bytes); }
     void clear_status() override {}
 
-    void zero(void* data, std::int64_t numel) override;
+    void zero(void* data, std::size_t bytes) override;
     void axpy(double alpha, const void* x, void* y, std::int64_t numel) override;
     void scale(double alpha, void* x, std::int64_t numel) override;
     void scale_by(const double* factor, void* x, std::int64_t numel) override {

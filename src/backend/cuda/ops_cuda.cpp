@@ -80,10 +80,8 @@ void CudaOps::download(void* to, const void* from, std::size_t bytes) {
 
 void CudaOps::clear_status() { api_->zero(queue_, api_->status_word(), sizeof(std::uint32_t)); }
 
-void CudaOps::zero(void* data, std::int64_t numel) {
-    if (numel > 0) {
-        api_->zero(queue_, data, static_cast<std::size_t>(numel) * dtype_bytes(dtype_));
-    }
+void CudaOps::zero(void* data, std::size_t bytes) {
+    if (bytes > 0) api_->zero(queue_, data, bytes);
 }
 
 void CudaOps::axpy(double alpha, const void* x, void* y, std::int64_t numel) {
@@ -95,11 +93,11 @@ void CudaOps::scale(double alpha, void* x, std::int64_t numel) {
 }
 
 void CudaOps::scale_by(const double* factor, void* x, std::int64_t numel) {
-    if (numel > 0) run(kernels().scale({dtype_, 1.0, factor, x, numel}));
+    if (numel > 0) run(kernels().scale({state_dtype(), 1.0, factor, x, numel}));
 }
 
 void CudaOps::clamp(double limit, void* x, std::int64_t numel) {
-    if (numel > 0) run(kernels().clamp({dtype_, limit, x, numel}));
+    if (numel > 0) run(kernels().clamp({state_dtype(), limit, x, numel}));
 }
 
 void CudaOps::cast(DType from_dtype, const void* from, DType to_dtype, void* to,
@@ -152,9 +150,9 @@ void CudaOps::set_one_hot(void* x, std::int64_t classes, const std::int32_t* ids
     run(kernels().set_one_hot({dtype_, x, classes, ids, n, value, api_->status_word()}));
 }
 
-void CudaOps::gemm(GemmArgs args) {
+void CudaOps::gemm(GemmArgs args, DType out_dtype) {
     args.dtype = dtype_;
-    args.out_dtype = stored(dtype_);
+    args.out_dtype = out_dtype;
     args.workspace_bytes = api_->gemm_workspace_bytes();
     args.workspace = args.workspace_bytes > 0 ? gemm_scratch_.get(args.workspace_bytes) : nullptr;
     api_->gemm(queue_, args);
@@ -178,7 +176,7 @@ void CudaOps::matmul(const MatMulArgs& args) {
     product.ldb = args.lda;
     product.c = args.c;
     product.ldc = args.ldc;
-    gemm(product);
+    gemm(product, args.c_is_gradient ? state_dtype() : stored(dtype_));
 }
 
 void CudaOps::matvec(const MatVecArgs& args) {
@@ -196,7 +194,7 @@ void CudaOps::matvec(const MatVecArgs& args) {
     product.ldc = args.rows;
     const bool folds = args.bias != nullptr && api_->folds_bias(dtype_);
     if (folds) product.bias = args.bias;
-    gemm(product);
+    gemm(product, stored(dtype_));
     if (args.bias == nullptr || folds) return;
     AddBiasArgs bias;
     bias.x = args.y;
@@ -284,7 +282,7 @@ void CudaOps::grad_norm(const GradNormArgs& args) {
     for (std::size_t s = 0; s < args.num_spans; ++s) {
         const NormSpan& span = args.spans[s];
         if (span.numel == 0) continue;
-        run(kernels().sum_squares({dtype_, span.data, span.numel, args.partials + used}));
+        run(kernels().sum_squares({state_dtype(), span.data, span.numel, args.partials + used}));
         used += norm_partials(span.numel);
     }
     run(kernels().decide({args.partials, used, args.max_norm, args.control, args.loss_scale}));

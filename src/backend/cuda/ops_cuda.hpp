@@ -48,7 +48,7 @@ public:
     void download(void* to, const void* from, std::size_t bytes) override;
     void clear_status() override;
 
-    void zero(void* data, std::int64_t numel) override;
+    void zero(void* data, std::size_t bytes) override;
     void axpy(double alpha, const void* x, void* y, std::int64_t numel) override;
     void scale(double alpha, void* x, std::int64_t numel) override;
     void scale_by(const double* factor, void* x, std::int64_t numel) override;
@@ -83,7 +83,7 @@ public:
 private:
     const NnLaunchers& kernels() const { return *api_->kernels().nn; }
     void run(const Launch& launch) { api_->launch(queue_, launch); }
-    void gemm(GemmArgs args);
+    void gemm(GemmArgs args, DType out_dtype);
 
     DType dtype_;
     std::shared_ptr<DeviceApi> api_;
