@@ -1,5 +1,7 @@
 #include "bench/gpu/cudnn_options.hpp"
 
+#include "carousel/error.hpp"
+
 namespace carousel::bench {
 
 const char* cudnn_algo_name(CudnnAlgo algo) noexcept {
@@ -42,6 +44,17 @@ std::string cudnn_cannot(const GridCase& c) {
     return "";
 }
 
+CudnnAlgo cudnn_algo_parse(const std::string& name) {
+    for (const CudnnAlgo algo : {CudnnAlgo::kStandard, CudnnAlgo::kPersistStatic,
+                                 CudnnAlgo::kSmallH, CudnnAlgo::kPersistDynamic}) {
+        if (name == cudnn_algo_name(algo)) return algo;
+    }
+    throw Error(ErrorCode::kInvalidArgument,
+                "'" + name +
+                    "' is no algorithm of cuDNN; expected STANDARD, PERSIST_STATIC, "
+                    "PERSIST_STATIC_SMALL_H or PERSIST_DYNAMIC.");
+}
+
 std::vector<CudnnOptions> cudnn_candidates(const GridCase& c, bool all_math) {
     std::vector<CudnnMath> maths;
     if (c.spec.dtype == DType::kF32) {
@@ -56,6 +69,8 @@ std::vector<CudnnOptions> cudnn_candidates(const GridCase& c, bool all_math) {
     for (const CudnnAlgo algo : {CudnnAlgo::kStandard, CudnnAlgo::kPersistStatic,
                                  CudnnAlgo::kSmallH, CudnnAlgo::kPersistDynamic}) {
         for (const CudnnMath math : maths) {
+            // Compiled at run time, for seconds: once for a case, in the arithmetic it would pick.
+            if (algo == CudnnAlgo::kPersistDynamic && math != maths.front() && !all_math) continue;
             CudnnOptions options;
             options.algo = algo;
             options.math = math;

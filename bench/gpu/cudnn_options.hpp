@@ -15,6 +15,7 @@ enum class CudnnMath { kDefault = 0, kTensorOp = 1, kTensorOpConversion = 2, kFm
 enum class CudnnLayout { kPadded = 0, kPacked = 1, kBatchMajor = 2 };
 
 const char* cudnn_algo_name(CudnnAlgo algo) noexcept;
+CudnnAlgo cudnn_algo_parse(const std::string& name);  ///< InvalidArgument if unknown
 const char* cudnn_math_name(CudnnMath math) noexcept;
 
 struct CudnnOptions {
@@ -33,7 +34,8 @@ struct CudnnOptions {
 std::string cudnn_cannot(const GridCase& c);
 
 /// Every algorithm with every arithmetic that keeps the case's precision: f32 means FMA units, 16-bit
-/// and tf32 tensor cores; `all_math` adds FMA units for those, too. What cuDNN refuses, it refuses when
+/// and tf32 tensor cores; `all_math` adds FMA units for those, too. PERSIST_DYNAMIC, which cuDNN compiles
+/// at run time, comes once without it. What cuDNN refuses, it refuses when
 /// the side is made.
 std::vector<CudnnOptions> cudnn_candidates(const GridCase& c, bool all_math = false);
 

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "bench/core/grid.hpp"
+#include "bench/gpu/cudnn_options.hpp"
 #include "carousel/error.hpp"
 
 namespace carousel::bench {
@@ -95,6 +96,9 @@ std::string gpu_help() {
            "                     all that the rows list [default: the first of each]\n"
            "  --pass LIST        of infer,forward,backward_data,backward,train [default: all]\n"
            "  --peer LIST        of cudnn,gemm, or none [default: cudnn,gemm]\n"
+           "  --cudnn-algo LIST  of "
+           "STANDARD,PERSIST_STATIC,PERSIST_STATIC_SMALL_H,PERSIST_DYNAMIC\n"
+           "                     [default: all; the last is compiled at run time, for seconds]\n"
            "  --all-math         cuDNN's FMA units for 16-bit and tf32, too\n"
            "  --algorithm NAME   of Carousel [default: auto]\n"
            "  --l2 WHICH         warm, flushed or both [default: warm]\n"
@@ -164,6 +168,11 @@ GpuFlags parse_gpu_flags(const std::vector<std::string>& arguments) {
                  f.peer_cudnn = f.peer_cudnn || name == "cudnn";
                  f.peer_gemm = f.peer_gemm || name == "gemm";
              }
+         }},
+        {"--cudnn-algo",
+         [&](auto&, auto& v) {
+             f.cudnn_algos = split(v);
+             for (const std::string& name : f.cudnn_algos) cudnn_algo_parse(name);
          }},
         {"--algorithm", [&](auto&, auto& v) { f.algorithm = parse_algorithm(v); }},
         {"--l2",

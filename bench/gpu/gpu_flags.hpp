@@ -18,6 +18,7 @@ struct GpuFlags {
     bool every_dtype = false, every_cell = false;
     std::vector<Pass> passes{std::begin(kPasses), std::end(kPasses)};
     bool peer_cudnn = true, peer_gemm = true, all_math = false;
+    std::vector<std::string> cudnn_algos;  ///< names; empty = all
     Algorithm algorithm = Algorithm::kAuto;
     std::string l2 = "warm";
     std::string probes;  ///< JSON lines of carousel_probes for the lower bound; empty = estimates

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::int64_t kBlock = std::int64_t{1} << 20;
 constexpr std::int64_t kCheckedSteps = 16;
-constexpr double kCheckedFlops = 1e11;
+constexpr double kCheckedFlops = 2e11;
 // Where rounding puts a preactivation on the other side of ReLU's kink, its gradient jumps: of a
 // million elements a few in f32, some thousands in 16 bits.
 constexpr double kReluGradientFactor = 16.0;

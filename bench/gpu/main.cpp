@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -107,6 +108,10 @@ private:
         std::vector<SideMaker> others;
         if (flags_.peer_cudnn) {
             for (const CudnnOptions& options : cudnn_candidates(c, flags_.all_math)) {
+                const auto& algos = flags_.cudnn_algos;
+                const bool wanted = algos.empty() || std::count(algos.begin(), algos.end(),
+                                                                cudnn_algo_name(options.algo)) > 0;
+                if (!wanted) continue;
                 SideMaker maker;
                 maker.name = "cudnn " + options.name();
                 maker.resets = false;

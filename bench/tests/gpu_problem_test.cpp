@@ -6,7 +6,7 @@
 #include <string>
 
 #include "bench/gpu/carousel_gpu_side.hpp"
-#include "reference/rnn_reference.hpp"
+#include "tests/reference/rnn_reference.hpp"
 
 namespace carousel::bench {
 namespace {
@@ -125,13 +125,13 @@ TEST(BenchProblem, CheckingCasesAreShortAndKeepTheRest) {
     const GridCase check = checking_case(large);
     EXPECT_EQ(check.seq_len, 16);
     EXPECT_EQ(check.spec.hidden_size, 2816);
-    EXPECT_LE(3.0 * forward_flops(check), 1e11);
+    EXPECT_LE(3.0 * forward_flops(check), 2e11);
     EXPECT_EQ(check.batch_size % 8, 0);
     const GridCase small = grid_case("lstm H64 N16 T10");
     EXPECT_EQ(checking_case(small).seq_len, 10);
     EXPECT_EQ(checking_case(small).batch_size, 16);
     const GridCase huge = grid_case("gru H256 N65536 T128 reset=0.01");
-    EXPECT_LE(3.0 * forward_flops(checking_case(huge)), 1e11);
+    EXPECT_LE(3.0 * forward_flops(checking_case(huge)), 2e11);
 }
 
 TEST(BenchProblem, LongTensorsRepeatABlock) {

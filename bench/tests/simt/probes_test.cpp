@@ -3,7 +3,7 @@
 #include <string>
 
 #include "bench/probes/probes.hpp"
-#include "simt/simt.hpp"
+#include "tests/simt/simt.hpp"
 
 // The probes' real source on the CPU, in several orders of threads: whether one would hang, meet wrong
 // data or overrun a buffer is decided here, not on a card.

@@ -9,7 +9,7 @@
 #include "bench/gpu/gemm_side.hpp"
 #include "bench/gpu/gpu_report.hpp"
 #include "bench/gpu/row_bench.hpp"
-#include "simt/simt_device.hpp"
+#include "tests/simt/simt_device.hpp"
 
 // A row as a card runs it, with the real CUDA backend on a device that executes kernels on the CPU:
 // checked against the reference, recorded, replayed, timed.
