@@ -4,6 +4,7 @@
 
 #include "carousel/device.hpp"
 #include "carousel/error.hpp"
+#include "carousel/gemm_tuning.hpp"
 #include "carousel/grad_clip.hpp"
 #include "carousel/loss.hpp"
 #include "carousel/module.hpp"

@@ -3,6 +3,7 @@
 
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "tests/cudart/fake_cudart.hpp"
@@ -163,18 +164,40 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     state.workspace_offered = preference->workspace;
     state.reduction_mask = preference->reduction;
     std::memcpy(state.alignments, preference->alignments, sizeof(state.alignments));
-    results[0] = {};
-    results[0].state = CUBLAS_STATUS_SUCCESS;
-    *count = 1;
+    state.wanted = wanted;
+    *count = std::min(wanted, state.num_algos);
+    for (int i = 0; i < *count; ++i) {
+        results[i] = {};
+        results[i].state = CUBLAS_STATUS_SUCCESS;
+        results[i].algo.data[0] = state.kFirstAlgo + static_cast<unsigned>(i);
+        results[i].algo.data[7] = ~std::uint64_t{0};
+    }
     return CUBLAS_STATUS_SUCCESS;
+}
+size_t cublasLtGetVersion() { return state.version; }
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t,
+                                       cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                       cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                       const cublasLtMatmulAlgo_t* algo,
+                                       cublasLtMatmulHeuristicResult_t* result) {
+    ++state.checks;
+    result->workspaceSize = state.check_workspace;
+    // What the heuristic gave, in every word.
+    const std::uint64_t index = algo->data[0] - state.kFirstAlgo;
+    const bool known =
+        index < static_cast<std::uint64_t>(state.num_algos) && algo->data[7] == ~std::uint64_t{0};
+    return known ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t opaque, const void* alpha,
                               const void* a, cublasLtMatrixLayout_t a_layout, const void* b,
                               cublasLtMatrixLayout_t b_layout, const void* beta, const void* c,
                               cublasLtMatrixLayout_t c_layout, void* d, cublasLtMatrixLayout_t,
-                              const cublasLtMatmulAlgo_t*, void* workspace, size_t workspace_bytes,
-                              cudaStream_t) {
+                              const cublasLtMatmulAlgo_t* algo, void* workspace,
+                              size_t workspace_bytes, cudaStream_t stream) {
+    if (state.refused.count(algo->data[0]) != 0) return CUBLAS_STATUS_NOT_SUPPORTED;
     ++state.matmuls;
+    state.products.push_back({algo->data[0], c, d, stream});
+    state.clock_us += state.cost_us[algo->data[0] - state.kFirstAlgo];
     const auto* desc = reinterpret_cast<const Desc*>(opaque);
     state.compute_type = desc->compute;
     state.scale_type = desc->scale;
@@ -197,6 +220,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t opaque, con
     state.workspace_used = workspace_bytes;
     const auto status = static_cast<cublasStatus_t>(state.fail_matmul);
     state.fail_matmul = 0;
+    if (state.computes && state.types[2] == CUDA_R_32F) {
+        const double sum = state.beta * *static_cast<const float*>(c) +
+                           state.alpha * static_cast<double>(algo->data[0]);
+        *static_cast<float*>(d) = static_cast<float>(sum);
+    }
     return status;
 }
 

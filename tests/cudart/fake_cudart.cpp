@@ -10,7 +10,9 @@ struct CUstream_st {
 };
 struct CUevent_st {
     int id;
+    bool timed = false;
     bool recorded_in_graph = false;
+    double at_us = -1.0;  // never
 };
 
 namespace carousel::test {
@@ -280,7 +282,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
     const cudaError_t error = enter("cudaEventCreateWithFlags", std::to_string(flags));
     if (error != cudaSuccess) return error;
-    *event = new CUevent_st{fake::next_event++};
+    *event = new CUevent_st{fake::next_event++, (flags & cudaEventDisableTiming) == 0};
     fake::events.insert(*event);
     return cudaSuccess;
 }
@@ -292,6 +294,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     event->recorded_in_graph = stream->recording;
+    if (fake_cudart().clock_us != nullptr) event->at_us = *fake_cudart().clock_us;
     return enter("cudaEventRecord", name_of(event) + " " + name_of(stream));
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -308,6 +311,16 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     return enter_unsafe("cudaEventSynchronize", name_of(event));
+}
+
+cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t begin, cudaEvent_t end) {
+    const cudaError_t error = enter("cudaEventElapsedTime", name_of(begin) + " " + name_of(end));
+    if (error != cudaSuccess) return error;
+    for (cudaEvent_t event : {begin, end}) {
+        if (!event->timed || event->at_us < 0) return answer(cudaErrorInvalidResourceHandle);
+    }
+    *ms = static_cast<float>((end->at_us - begin->at_us) / 1000.0);
+    return cudaSuccess;
 }
 
 // --- graphs: a graph is a count of nodes

@@ -35,6 +35,8 @@ struct FakeCudart {
     std::set<void*> device_blocks, pinned_blocks;
     int graphs = 0, executables = 0, pools = 0;
     std::size_t nodes_recorded = 0;  ///< what the next end of capture reports
+    /// The card's time: what events are stamped with. It runs as the work's stand-in says.
+    const double* clock_us = nullptr;
 
     /// Position of the first log line from `from` on that starts with `text`, or -1.
     int find(const std::string& text, int from = 0) const;
@@ -50,6 +52,25 @@ void restart_fake_cudart();
 
 /// What libfake_cublaslt.so was told last.
 struct FakeCublasLt {
+    /// A product that was enqueued.
+    struct Product {
+        unsigned long algo;  ///< its number: that of the heuristic's first is kFirstAlgo
+        const void *c, *d, *stream;
+    };
+    static constexpr unsigned long kFirstAlgo = 1000;
+    static constexpr int kMostAlgos = 16;
+
+    // What it is.
+    unsigned long version = 130100;
+    int num_algos = 1;                ///< that the heuristic knows
+    double cost_us[kMostAlgos] = {};  ///< by which each moves the clock
+    std::set<unsigned long> refused;  ///< algorithms that do not run
+    std::size_t check_workspace = 0;  ///< what algo_check says that they need
+    bool computes = false;            ///< f32: the first element becomes beta c + alpha algo
+
+    std::vector<Product> products;
+    double clock_us = 0;
+    int checks = 0, wanted = 0;
     int creates = 0, destroys = 0, heuristics = 0, matmuls = 0, live_objects = 0;
     int compute_type = -1, scale_type = -1, trans_a = -1, trans_b = -1, epilogue = -1;
     int bias_type = -1;

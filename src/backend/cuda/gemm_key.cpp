@@ -101,6 +101,15 @@ GemmAlignments gemm_alignments(const GemmArgs& g) noexcept {
     return alignments;
 }
 
+GemmExtent gemm_result_extent(const GemmArgs& g) noexcept {
+    const std::int64_t walk = (g.batch - 1) * g.stride_c;
+    const std::int64_t before = walk < 0 ? -walk : 0;
+    const std::int64_t one = (g.n - 1) * g.ldc + g.m;
+    const std::int64_t bytes = bytes_of(g.out_dtype);
+    return {static_cast<std::size_t>(before * bytes),
+            static_cast<std::size_t>((one + std::abs(walk)) * bytes)};
+}
+
 GemmKey gemm_key(const GemmArgs& g) noexcept {
     const GemmAlignments alignments = gemm_alignments(g);
     const bool batched = g.batch > 1;

@@ -62,6 +62,7 @@ Opened open() {
         find(library, "cublasLtCreate", lt.create, reason) &&
         find(library, "cublasLtDestroy", lt.destroy, reason) &&
         find(library, "cublasLtGetStatusName", lt.status_name, reason) &&
+        find(library, "cublasLtGetVersion", lt.version, reason) &&
         find(library, "cublasLtMatmulDescCreate", lt.desc_create, reason) &&
         find(library, "cublasLtMatmulDescDestroy", lt.desc_destroy, reason) &&
         find(library, "cublasLtMatmulDescSetAttribute", lt.desc_set, reason) &&
@@ -72,6 +73,7 @@ Opened open() {
         find(library, "cublasLtMatmulPreferenceDestroy", lt.preference_destroy, reason) &&
         find(library, "cublasLtMatmulPreferenceSetAttribute", lt.preference_set, reason) &&
         find(library, "cublasLtMatmulAlgoGetHeuristic", lt.heuristic, reason) &&
+        find(library, "cublasLtMatmulAlgoCheck", lt.algo_check, reason) &&
         find(library, "cublasLtMatmul", lt.matmul, reason);
     if (!complete) reason += "; reinstall CUDA's cuBLAS";
     return opened;

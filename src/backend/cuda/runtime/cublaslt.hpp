@@ -14,6 +14,7 @@ struct CublasLt {
     decltype(&cublasLtCreate) create = nullptr;
     decltype(&cublasLtDestroy) destroy = nullptr;
     decltype(&cublasLtGetStatusName) status_name = nullptr;
+    decltype(&cublasLtGetVersion) version = nullptr;
     decltype(&cublasLtMatmulDescCreate) desc_create = nullptr;
     decltype(&cublasLtMatmulDescDestroy) desc_destroy = nullptr;
     decltype(&cublasLtMatmulDescSetAttribute) desc_set = nullptr;
@@ -24,6 +25,7 @@ struct CublasLt {
     decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy = nullptr;
     decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set = nullptr;
     decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic = nullptr;
+    decltype(&cublasLtMatmulAlgoCheck) algo_check = nullptr;
     decltype(&cublasLtMatmul) matmul = nullptr;
 };
 

@@ -17,7 +17,7 @@ void CudaDevice::open() {
     health_.check(cudaStreamCreateWithFlags(&default_, cudaStreamNonBlocking),
                   "cudaStreamCreateWithFlags");
     pool_->add_queue(default_);
-    gemm_ = std::make_unique<GemmLt>(health_);
+    gemm_ = std::make_unique<GemmLt>(health_, *pool_, caps_.name);
     status_ = static_cast<std::uint32_t*>(pool_->allocate(sizeof(*status_), "the status word"));
     health_.check(cudaMemsetAsync(status_, 0, sizeof(*status_), default_), "cudaMemsetAsync");
     health_.check(cudaStreamSynchronize(default_), "cudaStreamSynchronize");

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "src/backend/cuda/device_api.hpp"
+#include "src/backend/cuda/gemm_choice.hpp"
 #include "src/backend/cuda/runtime/cuda_check.hpp"
 #include "src/backend/cuda/runtime/device_pool.hpp"
 #include "src/backend/cuda/runtime/gemm_lt.hpp"
@@ -19,7 +20,7 @@ inline cudaStream_t stream_of(Queue queue) { return static_cast<cudaStream_t>(qu
 inline cudaEvent_t event_of(Event event) { return static_cast<cudaEvent_t>(event.native); }
 
 /// A card. Streams and events travel as Queue and Event.
-class CudaDevice final : public DeviceApi {
+class CudaDevice final : public DeviceApi, public GemmTuning {
 public:
     CudaDevice(int index, const DeviceCaps& caps)
         : index_(index), caps_(caps), health_(index), kernels_{&rnn_launchers(), &nn_launchers()} {}
@@ -67,6 +68,13 @@ public:
     std::int64_t graph_nodes(void* graph) const noexcept override;
 
     std::uint32_t* status_word() noexcept override { return status_; }
+
+    void set_gemm_tuning(bool on) override { gemm_->set_tuning(on); }
+    bool gemm_tuning() override { return gemm_->tuning(); }
+    std::string gemm_choices() override { return gemm_->print_choices(); }
+    void load_gemm_choices(const std::string& text, const std::string& name) override {
+        gemm_->load_choices(text, name);
+    }
 
 private:
     class Call;

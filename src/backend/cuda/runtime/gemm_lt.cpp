@@ -1,14 +1,25 @@
 #include "src/backend/cuda/runtime/gemm_lt.hpp"
 
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
 #include "carousel/error.hpp"
+#include "src/backend/cuda/runtime/gemm_timing.hpp"
 
 namespace carousel::cuda {
 
 namespace {
 
 // Keys are few: shapes of a model times alignments of its steps. Beyond this many something makes new
-// ones all the time, and memory is worth more than the heuristic's microseconds.
+// ones all the time, and memory is worth more than the heuristic's microseconds. Nor is more timed.
 constexpr std::size_t kMaxChosen = 4096;
+
+// "can be trivially serialized and later restored for use with the same version of cuBLAS library"
+// (cuBLAS documentation, cublasLtMatmulAlgo_t).
+static_assert(sizeof(GemmAlgo) == sizeof(cublasLtMatmulAlgo_t));
+static_assert(std::is_trivially_copyable_v<cublasLtMatmulAlgo_t>);
 
 void check_lt(cublasStatus_t status, const char* call, const GemmArgs* args = nullptr) {
     if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -87,14 +98,39 @@ struct Preference {
 
 }  // namespace
 
+// A product as cuBLASLt gets it: the bias where it is read, the scalars in the compute type.
+struct GemmLt::Product {
+    const GemmArgs& args;
+    GemmWorkspace workspace;
+    const void* bias;
+    float alpha_f32, beta_f32;
+
+    explicit Product(const GemmArgs& g)
+        : args(g),
+          workspace(gemm_workspace(g)),
+          bias(workspace.bias_copy != nullptr ? workspace.bias_copy : g.bias),
+          alpha_f32(static_cast<float>(g.alpha)),
+          beta_f32(static_cast<float>(g.beta)) {}
+    const void* alpha() const {
+        if (args.dtype == DType::kF64) return &args.alpha;
+        return &alpha_f32;
+    }
+    const void* beta() const {
+        if (args.dtype == DType::kF64) return &args.beta;
+        return &beta_f32;
+    }
+};
+
 // Descriptors and algorithm of one key. The bias pointer in `desc` is that of the latest call.
 struct GemmLt::Chosen {
     cublasLtMatmulDesc_t desc = nullptr;
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
     cublasLtMatmulAlgo_t algo{};
+    bool settled = false;  ///< stored, timed, or beyond timing: tuning passes it by
 
-    Chosen() = default;
-    ~Chosen() {
+    explicit Chosen(const Product& product);
+    ~Chosen() { destroy(); }
+    void destroy() noexcept {
         const CublasLt& lt = cublaslt();
         for (cublasLtMatrixLayout_t layout : {a, b, c}) {
             if (layout != nullptr) lt.layout_destroy(layout);
@@ -111,7 +147,33 @@ struct GemmLt::Chosen {
     }
 };
 
-GemmLt::GemmLt(DeviceHealth& health) : health_(health) {
+GemmLt::Chosen::Chosen(const Product& product) {
+    const GemmArgs& g = product.args;
+    const bool wide = g.dtype == DType::kF64;
+    check_lt(cublaslt().desc_create(&desc, compute_type(g.dtype), wide ? CUDA_R_64F : CUDA_R_32F),
+             "cublasLtMatmulDescCreate");
+    try {
+        set<std::int32_t>(CUBLASLT_MATMUL_DESC_TRANSA, g.trans_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+        set<std::int32_t>(CUBLASLT_MATMUL_DESC_TRANSB, g.trans_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+        if (product.bias != nullptr) {
+            set<std::uint32_t>(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+            set<std::int32_t>(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(g.dtype));
+            // The heuristic reads the pointer's alignment, not the bias.
+            set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias);
+        }
+        a = make_layout(g.dtype, g.trans_a ? g.k : g.m, g.trans_a ? g.m : g.k, g.lda, g.batch,
+                        g.stride_a);
+        b = make_layout(g.dtype, g.trans_b ? g.n : g.k, g.trans_b ? g.k : g.n, g.ldb, g.batch,
+                        g.stride_b);
+        c = make_layout(g.out_dtype, g.m, g.n, g.ldc, g.batch, g.stride_c);
+    } catch (...) {
+        destroy();
+        throw;
+    }
+}
+
+GemmLt::GemmLt(DeviceHealth& health, DevicePool& pool, const std::string& device_name)
+    : health_(health), pool_(pool), place_{device_name, cublaslt().version()} {
     check_lt(cublaslt().create(&handle_), "cublasLtCreate");
 }
 
@@ -121,35 +183,13 @@ GemmLt::~GemmLt() {
     if (handle_ != nullptr && !health_.lost() && !process_exiting()) cublaslt().destroy(handle_);
 }
 
-GemmLt::Chosen& GemmLt::choose(const GemmArgs& g, const void* bias) {
-    const GemmKey key = gemm_key(g);
-    if (const auto found = chosen_.find(key); found != chosen_.end()) {
-        if (bias != nullptr) found->second->set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-        return *found->second;
-    }
-    auto chosen = std::make_unique<Chosen>();
-    const bool wide = g.dtype == DType::kF64;
-    check_lt(cublaslt().desc_create(&chosen->desc, compute_type(g.dtype),
-                                    wide ? CUDA_R_64F : CUDA_R_32F),
-             "cublasLtMatmulDescCreate");
-    chosen->set<std::int32_t>(CUBLASLT_MATMUL_DESC_TRANSA, g.trans_a ? CUBLAS_OP_T : CUBLAS_OP_N);
-    chosen->set<std::int32_t>(CUBLASLT_MATMUL_DESC_TRANSB, g.trans_b ? CUBLAS_OP_T : CUBLAS_OP_N);
-    if (bias != nullptr) {
-        chosen->set<std::uint32_t>(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-        chosen->set<std::int32_t>(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(g.dtype));
-        // The heuristic reads the pointer's alignment, not the bias.
-        chosen->set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-    }
-    chosen->a = make_layout(g.dtype, g.trans_a ? g.k : g.m, g.trans_a ? g.m : g.k, g.lda, g.batch,
-                            g.stride_a);
-    chosen->b = make_layout(g.dtype, g.trans_b ? g.n : g.k, g.trans_b ? g.k : g.n, g.ldb, g.batch,
-                            g.stride_b);
-    chosen->c = make_layout(g.out_dtype, g.m, g.n, g.ldc, g.batch, g.stride_c);
-
+// The heuristic's results, best first; at least one.
+std::vector<cublasLtMatmulAlgo_t> GemmLt::candidates(const GemmArgs& g, const Chosen& chosen,
+                                                     int most) {
     Preference preference;
     const GemmAlignments alignments = gemm_alignments(g);
-    preference.set<std::uint64_t>(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                  gemm_workspace(g).bytes);
+    const std::size_t workspace_bytes = gemm_workspace(g).bytes;
+    preference.set<std::uint64_t>(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
     preference.set<std::uint32_t>(
         CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
         CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
@@ -157,47 +197,142 @@ GemmLt::Chosen& GemmLt::choose(const GemmArgs& g, const void* bias) {
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignments.b);
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignments.c);
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignments.c);
-    cublasLtMatmulHeuristicResult_t result{};
+    std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<std::size_t>(most));
     int count = 0;
-    check_lt(cublaslt().heuristic(handle_, chosen->desc, chosen->a, chosen->b, chosen->c, chosen->c,
-                                  preference.value, 1, &result, &count),
+    check_lt(cublaslt().heuristic(handle_, chosen.desc, chosen.a, chosen.b, chosen.c, chosen.c,
+                                  preference.value, most, results.data(), &count),
              "cublasLtMatmulAlgoGetHeuristic", &g);
-    check_lt(count > 0 ? result.state : CUBLAS_STATUS_NOT_SUPPORTED,
+    check_lt(count > 0 ? results[0].state : CUBLAS_STATUS_NOT_SUPPORTED,
              "cublasLtMatmulAlgoGetHeuristic", &g);
-    chosen->algo = result.algo;
-    if (chosen_.size() >= kMaxChosen) chosen_.clear();
-    return *chosen_.emplace(key, std::move(chosen)).first->second;
+    results.resize(static_cast<std::size_t>(count));
+    std::vector<cublasLtMatmulAlgo_t> algorithms;
+    for (const cublasLtMatmulHeuristicResult_t& result : results) {
+        if (result.state == CUBLAS_STATUS_SUCCESS) algorithms.push_back(result.algo);
+    }
+    return algorithms;
+}
+
+// False if there is none, or the library will not have it here; that one is forgotten.
+bool GemmLt::take_stored(const GemmKey& key, const GemmWorkspace& workspace, Chosen& chosen) {
+    const auto stored = choices_.find(key);
+    if (stored == choices_.end()) return false;
+    std::memcpy(&chosen.algo, stored->second.algo.data(), sizeof(chosen.algo));
+    cublasLtMatmulHeuristicResult_t result{};
+    const cublasStatus_t status = cublaslt().algo_check(handle_, chosen.desc, chosen.a, chosen.b,
+                                                        chosen.c, chosen.c, &chosen.algo, &result);
+    chosen.settled = status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= workspace.bytes;
+    if (!chosen.settled) choices_.erase(stored);
+    return chosen.settled;
+}
+
+void GemmLt::tune(const GemmKey& key, const Product& product, cudaStream_t stream, Chosen& chosen) {
+    chosen.settled = true;
+    if (choices_.size() >= kMaxChosen) return;
+    const std::vector<cublasLtMatmulAlgo_t> algorithms =
+        candidates(product.args, chosen, kCandidates);
+    std::vector<double> ns(algorithms.size(), 0.0);
+    if (algorithms.size() > 1) {
+        try {
+            ns = time_gemm(health_, pool_, stream, product.args, algorithms.size(),
+                           [&](std::size_t i, void* c, cudaStream_t queue) {
+                               return enqueue(product, chosen, algorithms[i], c, queue);
+                           });
+        } catch (const Error& error) {
+            // Timing must not take a step's memory away from it: the heuristic's first serves.
+            if (error.code() == ErrorCode::kOutOfMemory) return;
+            throw;
+        }
+    }
+    const std::size_t fastest = fastest_gemm(ns);
+    if (ns[fastest] >= kNeverNs) return;  // none ran; the call itself will say why
+    GemmChoice choice;
+    choice.ns = std::llround(ns[fastest]);
+    choice.first_ns = ns[0] < kNeverNs ? std::llround(ns[0]) : choice.ns;
+    std::memcpy(choice.algo.data(), &algorithms[fastest], sizeof(chosen.algo));
+    choices_.emplace(key, choice);
+    chosen.algo = algorithms[fastest];
+}
+
+GemmLt::Chosen& GemmLt::choose(const Product& product, cudaStream_t stream) {
+    const GemmKey key = gemm_key(product.args);
+    auto found = chosen_.find(key);
+    if (found != chosen_.end()) {
+        if (product.bias != nullptr) {
+            found->second->set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias);
+        }
+    } else {
+        auto chosen = std::make_unique<Chosen>(product);
+        if (!take_stored(key, product.workspace, *chosen)) {
+            chosen->algo = candidates(product.args, *chosen, 1).front();
+        }
+        if (chosen_.size() >= kMaxChosen) chosen_.clear();
+        found = chosen_.emplace(key, std::move(chosen)).first;
+    }
+    Chosen& chosen = *found->second;
+    if (tuning_ && !chosen.settled && !recording(stream)) tune(key, product, stream, chosen);
+    return chosen;
+}
+
+bool GemmLt::recording(cudaStream_t stream) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    health_.check(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing", "a product");
+    return status != cudaStreamCaptureStatusNone;
+}
+
+cublasStatus_t GemmLt::enqueue(const Product& product, const Chosen& chosen,
+                               const cublasLtMatmulAlgo_t& algo, void* c, cudaStream_t stream) {
+    const GemmArgs& g = product.args;
+    return cublaslt().matmul(handle_, chosen.desc, product.alpha(), g.a, chosen.a, g.b, chosen.b,
+                             product.beta(), c, chosen.c, c, chosen.c, &algo,
+                             product.workspace.memory, product.workspace.bytes, stream);
 }
 
 void GemmLt::run(cudaStream_t stream, const GemmArgs& g) {
     if (const std::string problem = gemm_problem(g); !problem.empty()) {
         throw Error(ErrorCode::kInvalidArgument, "cannot do the " + gemm_text(g) + ": " + problem);
     }
-    const GemmWorkspace workspace = gemm_workspace(g);
-    const void* bias = g.bias;
-    if (workspace.bias_copy != nullptr) {
-        health_.check(cudaMemcpyAsync(workspace.bias_copy, g.bias,
+    const Product product(g);
+    if (product.workspace.bias_copy != nullptr) {
+        health_.check(cudaMemcpyAsync(product.workspace.bias_copy, g.bias,
                                       static_cast<std::size_t>(g.m) * dtype_bytes(g.dtype),
                                       cudaMemcpyDeviceToDevice, stream),
                       "cudaMemcpyAsync", "the bias of a product");
-        bias = workspace.bias_copy;
     }
-    const float alpha_f32 = static_cast<float>(g.alpha), beta_f32 = static_cast<float>(g.beta);
-    const bool wide = g.dtype == DType::kF64;
-    const void* alpha = wide ? static_cast<const void*>(&g.alpha) : &alpha_f32;
-    const void* beta = wide ? static_cast<const void*>(&g.beta) : &beta_f32;
-
     // Held while enqueuing: the bias pointer travels in the key's descriptor.
     const std::lock_guard lock(mutex_);
-    Chosen& chosen = choose(g, bias);
-    const cublasStatus_t status = cublaslt().matmul(
-        handle_, chosen.desc, alpha, g.a, chosen.a, g.b, chosen.b, beta, g.c, chosen.c, g.c,
-        chosen.c, &chosen.algo, workspace.memory, workspace.bytes, stream);
+    const Chosen& chosen = choose(product, stream);
+    const cublasStatus_t status = enqueue(product, chosen, chosen.algo, g.c, stream);
     // A dead context shows as a failed execution here; the runtime knows what it died of.
     if (status == CUBLAS_STATUS_EXECUTION_FAILED || status == CUBLAS_STATUS_INTERNAL_ERROR) {
         health_.check(cudaPeekAtLastError(), "cublasLtMatmul", gemm_text(g).c_str());
     }
     check_lt(status, "cublasLtMatmul", &g);
+}
+
+void GemmLt::set_tuning(bool on) {
+    const std::lock_guard lock(mutex_);
+    // What could not be timed before may be now.
+    for (auto& [key, chosen] : chosen_) chosen->settled = choices_.contains(key);
+    tuning_ = on;
+}
+
+bool GemmLt::tuning() {
+    const std::lock_guard lock(mutex_);
+    return tuning_;
+}
+
+std::string GemmLt::print_choices() {
+    const std::lock_guard lock(mutex_);
+    return print_gemm_choices(place_, choices_);
+}
+
+void GemmLt::load_choices(const std::string& text, const std::string& name) {
+    const GemmChoices loaded = parse_gemm_choices(text, place_, name);
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, choice] : loaded) {
+        choices_.insert_or_assign(key, choice);
+        chosen_.erase(key);  // checked and taken at its next use
+    }
 }
 
 }  // namespace carousel::cuda

@@ -4,11 +4,15 @@
 
 #include <memory>
 #include <mutex>
+#include <string>
 #include <unordered_map>
+#include <vector>
 
+#include "src/backend/cuda/gemm_choice.hpp"
 #include "src/backend/cuda/gemm_key.hpp"
 #include "src/backend/cuda/runtime/cublaslt.hpp"
 #include "src/backend/cuda/runtime/cuda_check.hpp"
+#include "src/backend/cuda/runtime/device_pool.hpp"
 
 namespace carousel::cuda {
 
@@ -17,9 +21,15 @@ namespace carousel::cuda {
 ///
 /// The algorithm is the heuristic's first, kept by GemmKey, so equal calls give equal bits; split
 /// sums are added in the compute type in a fixed order (reduction schemes NONE and COMPUTE_TYPE).
+/// With tuning on it is the fastest of the heuristic's first kCandidates, timed at the first use of a
+/// key outside a capture; choices that were loaded are used whether tuning is on or not.
 class GemmLt {
 public:
-    explicit GemmLt(DeviceHealth& health);
+    /// Of what the heuristic offers beyond these, none is likely to win (its order is by estimated
+    /// time), and each costs its products at the first use of a key.
+    static constexpr int kCandidates = 8;
+
+    GemmLt(DeviceHealth& health, DevicePool& pool, const std::string& device_name);
     ~GemmLt();
     GemmLt(const GemmLt&) = delete;
     GemmLt& operator=(const GemmLt&) = delete;
@@ -28,13 +38,31 @@ public:
     /// algorithm; Cuda.
     void run(cudaStream_t stream, const GemmArgs& args);
 
+    /// Behind GemmTuning.
+    void set_tuning(bool on);
+    bool tuning();
+    std::string print_choices();
+    void load_choices(const std::string& text, const std::string& name);
+
 private:
     struct Chosen;
-    Chosen& choose(const GemmArgs& args, const void* bias);
+    struct Product;
+    Chosen& choose(const Product& product, cudaStream_t stream);
+    std::vector<cublasLtMatmulAlgo_t> candidates(const GemmArgs& args, const Chosen& chosen,
+                                                 int most);
+    bool take_stored(const GemmKey& key, const GemmWorkspace& workspace, Chosen& chosen);
+    void tune(const GemmKey& key, const Product& product, cudaStream_t stream, Chosen& chosen);
+    cublasStatus_t enqueue(const Product& product, const Chosen& chosen,
+                           const cublasLtMatmulAlgo_t& algo, void* c, cudaStream_t stream);
+    bool recording(cudaStream_t stream);
 
     DeviceHealth& health_;
+    DevicePool& pool_;
+    GemmPlace place_;
     cublasLtHandle_t handle_ = nullptr;
-    std::mutex mutex_;
+    std::mutex mutex_;  // guards what follows
+    bool tuning_ = false;
+    GemmChoices choices_;  ///< timed or loaded
     std::unordered_map<GemmKey, std::unique_ptr<Chosen>, GemmKeyHash> chosen_;
 };
 
