@@ -12,6 +12,7 @@
 
 #include "bench/carousel_side.hpp"
 #include "bench/fma_peak.hpp"
+#include "bench/gpu/environment.hpp"
 #include "bench/handoff.hpp"
 #include "bench/onednn_side.hpp"
 #include "bench/problem.hpp"
@@ -154,7 +155,8 @@ public:
             const nlohmann::ordered_json about{
                 {"bench", "onednn"},          {"about", "machine"},
                 {"cpu", processor_name()},    {"fma_vectors", fma_peak_vectors()},
-                {"threads", options.threads}, {"onednn_version", OnednnSide::version()}};
+                {"threads", options.threads}, {"onednn_version", OnednnSide::version()},
+                {"commit", source_commit()}};
             std::printf("%s\n", about.dump().c_str());
         } else {
             std::printf("%s, %d threads, oneDNN %s, %s; times in ms, median (p10 to p90)\n",

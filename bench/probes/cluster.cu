@@ -60,6 +60,7 @@ __global__ void __launch_bounds__(kThreads) ring_kernel(ExchangeArgs args) {
         if (!(last && rank == 0)) pass_on();
     }
     // No block leaves while another may still write to it.
+    __syncwarp();  // the barrier wants whole warps, and waits end thread by thread
     ptx::cluster_arrive();
     ptx::cluster_wait();
 }
@@ -126,6 +127,7 @@ __global__ void __launch_bounds__(kThreads) all_to_all_kernel(ExchangeArgs args)
             if (!all_equal(got[i], step + 1)) deadline.fail(kWrongData);
         }
     }
+    __syncwarp();  // the barrier wants whole warps, and waits end thread by thread
     ptx::cluster_arrive();
     ptx::cluster_wait();
 }
