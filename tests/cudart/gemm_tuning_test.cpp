@@ -1,6 +1,7 @@
 // Algorithms of products chosen by timing, over a cuBLASLt whose candidates take as long as they are
 // told to.
 
+#include <cublasLt.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -141,6 +142,21 @@ TEST_F(GemmTuningTest, CallersResultIsMadeOnceWithItsBeta) {
         EXPECT_EQ(scratch % 256, callers % 256);
         EXPECT_TRUE(scratch >= callers + c.size() * 4 || scratch < callers);
     }
+}
+
+TEST_F(GemmTuningTest, BiasIsThatOfTheCall) {
+    set_gemm_tuning(card, true);
+    GemmArgs g = product();
+    g.bias = a.data() + 1;  // at 4 bytes: copied into the workspace
+    const auto start = static_cast<int>(fake.log.size());
+    EXPECT_EQ(run(g), 2);
+    EXPECT_EQ(lt.epilogue, CUBLASLT_EPILOGUE_BIAS);
+    EXPECT_GE(lt.bias, static_cast<const void*>(workspace.data()));
+    EXPECT_LT(lt.bias, static_cast<const void*>(workspace.data() + workspace.size()));
+    const int copied = fake.find("cudaMemcpyAsync " + default_stream, start);
+    EXPECT_GE(copied, 0);
+    EXPECT_LT(copied, fake.find("cudaStreamSynchronize " + default_stream, start))
+        << "timed before the copy was there";
 }
 
 TEST_F(GemmTuningTest, WaitsForTheQueueFirstAndLeavesNothingBehind) {
