@@ -13,7 +13,10 @@ mkdir -p "$out"
 status=0
 begin=$(date +%s)
 
-left() { echo $((seconds - ($(date +%s) - begin))); }
+left() {
+    local rest=$((seconds - ($(date +%s) - begin)))
+    echo $((rest > 3 ? rest : 3)) # 0 would be no limit
+}
 note() { # what, status
     echo "$1: status $2, $(left) s left" >&2
     [ "$2" -eq 0 ] || [ "$status" -ne 0 ] || status=$2
