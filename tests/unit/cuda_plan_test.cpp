@@ -159,7 +159,8 @@ TEST(CudaWalk, DiagonalsTakeFarFewerLaunchesThanLayersInTurn) {
     const auto cells = [&](Algorithm algorithm) {
         c.algorithm = algorithm;
         std::int64_t count = 0;
-        for (const CudaStep& step : walks(c, config_of(c))[1].steps)
+        const std::vector<Walked> all = walks(c, config_of(c));
+        for (const CudaStep& step : all[1].steps)
             count += step.kind == CudaStepKind::kCellForward ? 1 : 0;
         return count;
     };
