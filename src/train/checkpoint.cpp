@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "carousel/error.hpp"
-#include "kernels/nn_args.hpp"
+#include "src/backend/ops.hpp"
 #include "src/io/file.hpp"
 #include "src/io/safetensors.hpp"
 #include "src/util/dtypes.hpp"

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "carousel/error.hpp"
-#include "src/backend/cuda/graph_cache.hpp"
+#include "src/backend/graph_key.hpp"
 #include "src/backend/ops.hpp"
 #include "src/nn/check.hpp"
 #include "src/util/dtypes.hpp"

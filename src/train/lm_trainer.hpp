@@ -9,9 +9,9 @@
 #include "carousel/grad_clip.hpp"
 #include "carousel/optimizer.hpp"
 #include "carousel/schedule.hpp"
+#include "src/backend/step_graphs.hpp"
 #include "src/data/batcher.hpp"
 #include "src/train/lm_model.hpp"
-#include "src/train/step_graphs.hpp"
 
 namespace carousel::train {
 

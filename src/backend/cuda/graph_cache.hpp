@@ -9,24 +9,9 @@
 #include <unordered_map>
 
 #include "src/backend/cuda/device_api.hpp"
+#include "src/backend/graph_key.hpp"
 
 namespace carousel::cuda {
-
-/// Bytes of a graph's key: the shape, and every address that the enqueued work reads or writes.
-/// Whoever enqueues appends both, so that moved buffers never meet a graph with their old addresses.
-class GraphKey {
-public:
-    GraphKey& add(std::int64_t value);
-    GraphKey& add(double value);
-    GraphKey& add(const void* address);
-    GraphKey& add(const std::string& text);
-    const std::string& bytes() const noexcept { return bytes_; }
-
-private:
-    void append(const void* data, std::size_t size);
-
-    std::string bytes_;
-};
 
 /// Recorded work of one device, by key. Thread-compatible: calls come from one thread at a time.
 ///

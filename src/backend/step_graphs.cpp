@@ -1,8 +1,8 @@
-#include "src/train/step_graphs.hpp"
+#include "src/backend/step_graphs.hpp"
 
 #include "src/backend/cuda/device_api.hpp"
 
-namespace carousel::train {
+namespace carousel {
 
 StepGraphs::StepGraphs(Device device, bool enabled) : device_(device) {
     if (device.type != DeviceType::kCuda || !enabled) return;
@@ -27,4 +27,4 @@ std::string StepGraphs::describe() const {
                                              : "no graphs: the CPU runs steps as they are\n";
 }
 
-}  // namespace carousel::train
+}  // namespace carousel

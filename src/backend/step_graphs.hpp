@@ -7,7 +7,7 @@
 #include "carousel/device.hpp"
 #include "src/backend/cuda/graph_cache.hpp"
 
-namespace carousel::train {
+namespace carousel {
 
 /// Whole training steps recorded as CUDA graphs. The first run of a kind of step enqueues as it is
 /// (kernels are loaded, products choose their algorithms), the second records it, later ones replay:
@@ -31,4 +31,4 @@ private:
     std::unique_ptr<cuda::GraphCache> cache_;  ///< null on the CPU and if not enabled
 };
 
-}  // namespace carousel::train
+}  // namespace carousel
