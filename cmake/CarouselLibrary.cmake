@@ -88,13 +88,22 @@ function(carousel_add_tool)
         message(STATUS "src/cli is empty: no tool")
         return()
     endif()
-    add_executable(carousel_tool ${CAROUSEL_TOOL_SOURCES})
+    # All but main(): tests run the commands on devices that only they have.
+    set(command_sources ${CAROUSEL_TOOL_SOURCES})
+    list(FILTER command_sources EXCLUDE REGEX "/src/cli/main\\.cpp$")
+    add_library(carousel_commands OBJECT ${command_sources})
+    set_target_properties(carousel_commands PROPERTIES CXX_EXTENSIONS OFF
+                                                       CXX_VISIBILITY_PRESET hidden)
+    target_compile_definitions(carousel_commands PRIVATE CAROUSEL_VERSION="${PROJECT_VERSION}"
+                               CAROUSEL_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+    target_link_libraries(carousel_commands PUBLIC carousel_static CLI11::CLI11)
+    carousel_embed_text(carousel_commands)
+
+    add_executable(carousel_tool "${PROJECT_SOURCE_DIR}/src/cli/main.cpp")
     set_target_properties(carousel_tool PROPERTIES OUTPUT_NAME carousel RUNTIME_OUTPUT_DIRECTORY
                                                    "${PROJECT_BINARY_DIR}" CXX_EXTENSIONS OFF
                                                    CXX_VISIBILITY_PRESET hidden)
-    target_compile_definitions(carousel_tool PRIVATE CAROUSEL_VERSION="${PROJECT_VERSION}"
-                               CAROUSEL_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-    target_link_libraries(carousel_tool PRIVATE carousel_static CLI11::CLI11)
-    carousel_embed_text(carousel_tool)
+    target_compile_definitions(carousel_tool PRIVATE CAROUSEL_VERSION="${PROJECT_VERSION}")
+    target_link_libraries(carousel_tool PRIVATE carousel_commands)
     install(TARGETS carousel_tool RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()

@@ -3,6 +3,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "src/cli/bench_case.hpp"
@@ -32,6 +33,7 @@ struct ModelFlags {
     bool one_hot = false;
     double clip_norm = 1.0;
     double dropout = 0.0;
+    bool no_graphs = false;
     std::string device = "auto";
     TimingOptions timing;
     bool json = false;
@@ -79,6 +81,7 @@ std::vector<train::LmConfig> expand(const ModelFlags& flags) {
         c.clip_norm = flags.clip_norm;
         c.dropout = flags.dropout;
         c.device = device;
+        c.graphs = !flags.no_graphs;
         // Small enough that no choice of flags drives the weights to infinity while it is timed.
         c.lr = 1e-4;
         train::validate(c);
@@ -144,9 +147,14 @@ int bench_lm(const ModelFlags& flags) {
         constexpr std::int64_t kWindows = 8;
         const auto ids = random_ids(kWindows * window + config.batch_size, config.vocab_size);
         std::int64_t turn = 0;
+        // As `train` does: the next step is enqueued before the results of this one are read.
+        train::LmTrainer::PendingStep pending;
         const Timing timing = measure(flags.timing, [&] {
             const std::int32_t* tokens = ids.data() + turn * window;
-            trainer.step(tokens, tokens + config.batch_size, config.seq_len, false);
+            train::LmTrainer::PendingStep next =
+                trainer.begin_step(tokens, tokens + config.batch_size, config.seq_len, false);
+            if (pending.valid()) trainer.finish_step(std::move(pending));
+            pending = std::move(next);
             turn = (turn + 1) % kWindows;
         });
         if (interrupted()) return kExitInterrupted;
@@ -199,6 +207,8 @@ void add_bench_model(CLI::App& bench, Context& context) {
     lm->add_option("--dropout", lm_flags->dropout,
                    "Probability of dropping an output of a recurrent layer")
         ->capture_default_str();
+    lm->add_flag("--no-graphs", lm_flags->no_graphs,
+                 "CUDA: enqueue each step anew instead of replaying it as one graph");
     lm->callback(
         [&context, lm_flags] { context.action = [lm_flags] { return bench_lm(*lm_flags); }; });
 

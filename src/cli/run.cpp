@@ -2,6 +2,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "carousel/rnn.hpp"
@@ -9,6 +10,7 @@
 #include "src/cli/common.hpp"
 #include "src/io/rnn_weights.hpp"
 #include "src/io/safetensors.hpp"
+#include "src/util/dtypes.hpp"
 
 // `carousel run`: a recurrent layer from a file, applied to a sequence from a file.
 
@@ -26,10 +28,11 @@ struct RunOptions {
 
 using Shape = std::vector<std::int64_t>;
 
-/// A tensor of the run: memory, shape, and the shape's axes by name for sentences.
+/// A tensor of the run, on the CPU or on the device of the run.
 struct RunTensor {
     Buffer memory;
     Shape shape;  ///< as in files: without N when x is unbatched
+    DType dtype = DType::kF32;
     bool defined() const { return memory.data() != nullptr; }
 };
 
@@ -47,6 +50,8 @@ struct Dims {
         return unbatched ? Shape{spec.num_states(), size}
                          : Shape{spec.num_states(), batch_size, size};
     }
+    DType dtype() const { return storage_dtype(spec.dtype); }
+    DType c_dtype() const { return accumulator_dtype(spec.dtype); }
     Shape y() const { return sequence(spec.num_directions() * spec.output_size()); }
     Shape h() const { return state(spec.output_size()); }
     Shape c() const { return state(spec.hidden_size); }
@@ -89,7 +94,11 @@ public:
 
     /// A floating-point tensor; undefined if it is missing.
     RunTensor floats(const char* name, const Shape& shape, const char* axes) const {
-        return read(name, {shape}, axes, dims_.spec.dtype);
+        return read(name, {shape}, axes, dims_.dtype());
+    }
+    /// A cell state or its gradient.
+    RunTensor cell_state(const char* name, const char* axes) const {
+        return read(name, {dims_.c()}, axes, dims_.c_dtype());
     }
     RunTensor lengths() const {
         RunTensor t = dims_.unbatched ? read("lengths", {{1}, {}}, "[1]", DType::kI64)
@@ -126,6 +135,7 @@ private:
                  to_string(dims_.spec) + ").");
         }
         result.shape = t->shape;
+        result.dtype = dtype;
         result.memory = Buffer(std::max<std::size_t>(1, numel(t->shape) * dtype_bytes(dtype)),
                                Device::cpu(), name);
         io::convert_to(*t, dtype, result.memory.data(), file_.path());
@@ -143,20 +153,45 @@ struct RunTensors {
     Buffer weight_grads;
 };
 
-RunTensor make_output(const Shape& shape, DType dtype, const char* name) {
+RunTensor make_output(const Shape& shape, DType dtype, Device device, const char* name) {
     RunTensor t;
     t.shape = shape;
-    t.memory =
-        Buffer(std::max<std::size_t>(1, numel(shape) * dtype_bytes(dtype)), Device::cpu(), name);
+    t.dtype = dtype;
+    t.memory = Buffer(std::max<std::size_t>(1, numel(shape) * dtype_bytes(dtype)), device, name);
     return t;
+}
+
+/// Moves a buffer to another device; undefined ones and those that are there already stay.
+void move_to(Device device, Buffer& buffer, const char* what) {
+    if (buffer.data() == nullptr || buffer.device() == device) return;
+    Buffer there(buffer.bytes(), device, what);
+    if (device.type == DeviceType::kCpu) {
+        copy_to_host(there.data(), buffer.data(), buffer.bytes(), buffer.device());
+    } else {
+        copy_to_device(there.data(), buffer.data(), buffer.bytes(), device);
+    }
+    buffer = std::move(there);
+}
+
+void move_inputs(Device device, RunTensors& t) {
+    for (RunTensor* tensor : {&t.x, &t.hx, &t.cx, &t.lengths, &t.reset, &t.dy, &t.dhy, &t.dcy}) {
+        move_to(device, tensor->memory, "an input");
+    }
+}
+
+void move_outputs(Device device, RunTensors& t) {
+    for (RunTensor* tensor : {&t.y, &t.hy, &t.cy, &t.dx, &t.dhx, &t.dcx}) {
+        move_to(device, tensor->memory, "an output");
+    }
+    move_to(device, t.weight_grads, "the weight gradients");
 }
 
 /// The batched view that the layer takes; unbatched data is N = 1.
 template <class View>
 View view_of(const RunTensor& t, const Dims& dims) {
     if (!t.defined()) return {};
-    return View(t.memory.data(), dims.spec.dtype,
-                {t.shape.front(), dims.batch_size, t.shape.back()});
+    return View(t.memory.data(), t.dtype, {t.shape.front(), dims.batch_size, t.shape.back()},
+                t.memory.device());
 }
 
 Dims read_dims(const io::SafetensorsFile& file, const RunOptions& options, DType& dtype) {
@@ -201,20 +236,20 @@ RunTensors load_inputs(const io::SafetensorsFile& file, const Dims& dims, bool b
     const char* h_axes = dims.unbatched ? "[L*D,O]" : "[L*D,N,O]";
     const char* c_axes = dims.unbatched ? "[L*D,H]" : "[L*D,N,H]";
     t.hx = reader.floats("hx", dims.h(), h_axes);
-    t.cx = reader.floats("cx", dims.c(), c_axes);
+    t.cx = reader.cell_state("cx", c_axes);
     t.lengths = reader.lengths();
     t.reset = reader.reset();
     if (backward) {
         t.dy = reader.floats("dy", dims.y(), dims.unbatched ? "[T,D*O]" : "[T,N,D*O]");
         t.dhy = reader.floats("dhy", dims.h(), h_axes);
-        t.dcy = reader.floats("dcy", dims.c(), c_axes);
+        t.dcy = reader.cell_state("dcy", c_axes);
     }
     return t;
 }
 
 void run_layer(const RunOptions& options, Device device, const Dims& dims, const RnnParams& params,
                RunTensors& t) {
-    const DType dtype = dims.spec.dtype;
+    const DType dtype = dims.dtype();
     const bool has_c = cell_has_c(dims.spec.cell);
     RnnPlanOptions plan_options;
     plan_options.seq_len = dims.seq_len;
@@ -226,9 +261,9 @@ void run_layer(const RunOptions& options, Device device, const Dims& dims, const
     const Buffer workspace(plan.workspace_bytes(), device, "the workspace");
     const Buffer reserve(plan.reserve_bytes(), device, "the reserve");
 
-    t.y = make_output(dims.y(), dtype, "y");
-    t.hy = make_output(dims.h(), dtype, "hy");
-    if (has_c) t.cy = make_output(dims.c(), dtype, "cy");
+    t.y = make_output(dims.y(), dtype, device, "y");
+    t.hy = make_output(dims.h(), dtype, device, "hy");
+    if (has_c) t.cy = make_output(dims.c(), dims.c_dtype(), device, "cy");
 
     RnnForwardArgs forward;
     forward.seq_len = dims.seq_len;
@@ -252,12 +287,13 @@ void run_layer(const RunOptions& options, Device device, const Dims& dims, const
     }
     forward_training(plan, forward);
 
-    t.dx = make_output(t.x.shape, dtype, "dx");
-    t.dhx = make_output(dims.h(), dtype, "dhx");
-    if (has_c) t.dcx = make_output(dims.c(), dtype, "dcx");
-    t.weight_grads = Buffer(static_cast<std::size_t>(param_count(dims.spec)) * dtype_bytes(dtype),
-                            device, "the weight gradients");
-    RnnGrads grads = grads_from_flat(dims.spec, t.weight_grads.data());
+    t.dx = make_output(t.x.shape, dtype, device, "dx");
+    t.dhx = make_output(dims.h(), dtype, device, "dhx");
+    if (has_c) t.dcx = make_output(dims.c(), dims.c_dtype(), device, "dcx");
+    t.weight_grads =
+        Buffer(static_cast<std::size_t>(param_count(dims.spec)) * dtype_bytes(dims.c_dtype()),
+               device, "the weight gradients");
+    RnnGrads grads = grads_from_flat(dims.spec, t.weight_grads.data(), device);
 
     RnnBackwardArgs back;
     back.seq_len = dims.seq_len;
@@ -283,11 +319,11 @@ void run_layer(const RunOptions& options, Device device, const Dims& dims, const
 }
 
 void write_outputs(const std::string& path, const Dims& dims, const RunTensors& t) {
-    const DType dtype = dims.spec.dtype;
+    const DType grad_type = grad_dtype(dims.spec.dtype);
     std::vector<io::TensorToWrite> tensors;
     const auto add = [&](const char* name, const RunTensor& tensor) {
         if (tensor.defined()) {
-            tensors.emplace_back(name, dtype, tensor.shape, tensor.memory.data());
+            tensors.emplace_back(name, tensor.dtype, tensor.shape, tensor.memory.data());
         }
     };
     add("y", t.y);
@@ -299,9 +335,9 @@ void write_outputs(const std::string& path, const Dims& dims, const RunTensors& 
     if (t.weight_grads.data() != nullptr) {
         for (const RnnParamInfo& info : param_layout(dims.spec)) {
             const Shape shape(info.shape, info.shape + info.ndim);
-            tensors.emplace_back("d_" + info.name, dtype, shape,
-                                 t.weight_grads.as<char>() +
-                                     static_cast<std::size_t>(info.offset) * dtype_bytes(dtype));
+            tensors.emplace_back("d_" + info.name, grad_type, shape,
+                                 t.weight_grads.as<char>() + static_cast<std::size_t>(info.offset) *
+                                                                 dtype_bytes(grad_type));
         }
     }
     io::write_safetensors(path, std::move(tensors));
@@ -314,7 +350,7 @@ int run(const RunOptions& options) {
     const auto input_file = io::SafetensorsFile::open(options.input);
     DType dtype = DType::kF32;
     Dims dims = read_dims(input_file, options, dtype);
-    const io::RnnWeights weights = io::load_rnn_weights(weights_file, cell, dtype, options.prefix);
+    io::RnnWeights weights = io::load_rnn_weights(weights_file, cell, dtype, options.prefix);
     dims.spec = weights.spec;
     if (!weights.others.empty()) {
         note("carousel: " + std::to_string(weights.others.size()) + " tensors of '" +
@@ -322,7 +358,12 @@ int run(const RunOptions& options) {
              weights.others.front() + "'" + (weights.others.size() > 1 ? ", ..." : "") + ").");
     }
     RunTensors tensors = load_inputs(input_file, dims, options.backward);
-    run_layer(options, device, dims, weights.params(), tensors);
+    move_inputs(device, tensors);
+    move_to(device, weights.flat, "the weights");
+    const RnnParams params = params_from_flat(weights.spec, weights.flat.data(), device);
+    run_layer(options, device, dims, params, tensors);
+    move_outputs(Device::cpu(), tensors);
+    synchronize(device);
     write_outputs(options.output, dims, tensors);
     note(to_string(dims.spec) + " over T " + std::to_string(dims.seq_len) + " N " +
          std::to_string(dims.batch_size) + ", written to '" + options.output + "'.");
@@ -347,9 +388,10 @@ void add_run(CLI::App& app, Context& context) {
                      "for --backward dy, dhy, dcy (missing = 0) (.safetensors)")
         ->required();
     command
-        ->add_option("--output", options->output,
-                     "File for y, hy, cy, and with --backward dx, dhx, dcx, d_<weight> "
-                     "(.safetensors)")
+        ->add_option(
+            "--output", options->output,
+            "File for y, hy, cy, and with --backward dx, dhx, dcx, d_<weight>; in bf16 and "
+            "f16 cy, dcx and d_<weight> are f32 (.safetensors)")
         ->required();
     command->add_option("--prefix", options->prefix,
                         "What stands before weight_ih_l0 in the file, such as 'encoder.rnn.'; "

@@ -41,7 +41,8 @@ int sample(const SampleFlags& flags) {
     train::TokenDraw draw(flags.options);
     const std::string folder = train::checkpoint_folder(flags.run);
     train::ModelFile file = train::read_model_file(folder);
-    file.config.device = resolve_device(flags.device);
+    // The sampler runs on the CPU whatever the device, which must be there all the same.
+    resolve_device(flags.device);
     file.config.num_threads = flags.threads;
     const std::vector<std::int32_t> prompt = first_tokens(file.vocabulary, flags.prompt);
     std::unique_ptr<train::LmModel> model = train::load_model(folder, file.config, 1, 1);

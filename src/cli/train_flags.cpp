@@ -49,6 +49,8 @@ train::LmConfig TrainFlags::lm_config() const {
     config.num_layers = layers;
     config.dropout = dropout;
     config.device = resolve_device(device);
+    config.dtype = dtype_parse(dtype);
+    config.graphs = !no_graphs;
     config.num_threads = threads;
     config.seq_len = seq_len;
     config.batch_size = batch;
@@ -175,6 +177,10 @@ TrainFlagTable::TrainFlagTable(CLI::App& app, TrainFlags& f) : flags_(f) {
          f.save_every, true);
     bind(flag_seed(app, f.seed), f.seed);
     bind(flag_device(app, f.device), f.device, true);
+    bind(flag_dtype(app, f.dtype), f.dtype, true);
+    bind(app.add_flag("--no-graphs", f.no_graphs,
+                      "CUDA: enqueue each step anew instead of replaying it as one graph"),
+         f.no_graphs, true);
     bind(flag_threads(app, f.threads), f.threads, true);
 
     CLI::Option* out = app.add_option(
@@ -187,6 +193,8 @@ TrainFlagTable::TrainFlagTable(CLI::App& app, TrainFlags& f) : flags_(f) {
                    "here win")
         ->excludes(resume);
     out->excludes(resume);
+    app.add_flag("--verbose", f.verbose,
+                 "Also show how the recurrent stack is run, and at the end the recorded steps");
 }
 
 const TrainFlagTable::Row* TrainFlagTable::find(const std::string& name) const {
@@ -240,6 +248,7 @@ void TrainFlagTable::apply_run(const ordered_json& config, const std::string& pa
     }
     for (const Row& row : rows_) {
         if (!config.contains(row.name)) {
+            if (row.may_change) continue;  // a flag that came later
             throw Error(ErrorCode::kIo, "'" + path + "' has no \"" + row.name +
                                             "\"; it is not the configuration of a run "
                                             "of this version");

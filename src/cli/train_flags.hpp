@@ -44,9 +44,12 @@ struct TrainFlags {
     std::int64_t save_every = 0;
     std::uint64_t seed = 1;
     std::string device = "auto";
+    std::string dtype = "f32";
+    bool no_graphs = false;
     int threads = 0;
 
     std::string out, resume, config_file;
+    bool verbose = false;
 
     /// The model and its training; vocab_size is left to the caller. InvalidArgument names the flag.
     train::LmConfig lm_config() const;

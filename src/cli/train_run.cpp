@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <utility>
 
 #include "carousel/error.hpp"
 #include "carousel/loss.hpp"
@@ -156,10 +157,14 @@ void TrainRun::describe() const {
          std::to_string(splits_.train.size()) + ", validation " +
          std::to_string(splits_.validation.size()) + ", test " +
          std::to_string(splits_.test.size()));
-    const int threads = trainer_->model().params().context().pool()->num_threads();
+    std::string where = trainer_->config().device.name();
+    if (trainer_->config().device.type == DeviceType::kCpu) {
+        const int threads = trainer_->model().params().context().pool()->num_threads();
+        where += " with " + std::to_string(threads) + (threads == 1 ? " thread" : " threads");
+    }
     note("model: " + to_string(trainer_->config().rnn_spec()) + ", " + std::to_string(parameters) +
-         " parameters, on " + trainer_->config().device.name() + " with " +
-         std::to_string(threads) + (threads == 1 ? " thread" : " threads"));
+         " parameters, on " + where);
+    if (flags_.verbose) note(trainer_->model().plan().describe());
     note("run: '" + folder_ + "', updates " + std::to_string(trainer_->steps_done()) + " to " +
          std::to_string(total_steps_));
 }
@@ -267,6 +272,21 @@ void TrainRun::save_last() {
     saved_step_ = trainer_->steps_done();
 }
 
+/// Waits for the newest update and shows its numbers.
+void TrainRun::finish_step(TrainProgress& progress) {
+    if (!pending_.valid()) return;
+    const train::LmTrainer::StepResult result = trainer_->finish_step(std::move(pending_));
+    progress.update(result.number, result);
+    ordered_json line = {{"step", result.number},
+                         {"loss_nats", result.loss()},
+                         {"bits_per_char", bits_per_char(result.loss())},
+                         {"lr", result.lr},
+                         {"grad_norm", result.grad_norm},
+                         {"chars_per_second", std::llround(progress.chars_per_second())}};
+    if (result.skipped) line["skipped"] = true;
+    pending_metrics_.push_back(line.dump());
+}
+
 int TrainRun::train() {
     if (trainer_->steps_done() >= total_steps_) return kExitDone;
     catch_interrupts();
@@ -277,20 +297,15 @@ int TrainRun::train() {
         pending_metrics_.clear();
     };
     while (trainer_->steps_done() < total_steps_ && !interrupted()) {
-        const train::LmTrainer::StepResult result = trainer_->step(*batcher_);
+        // A device works on one update while the next batch is read and enqueued.
+        train::LmTrainer::PendingStep next = trainer_->begin_step(*batcher_);
+        finish_step(progress);
+        pending_ = std::move(next);
         const std::int64_t step = trainer_->steps_done();
-        progress.update(step, result);
-        ordered_json line = {{"step", step},
-                             {"loss_nats", result.loss()},
-                             {"bits_per_char", bits_per_char(result.loss())},
-                             {"lr", result.lr},
-                             {"grad_norm", result.grad_norm},
-                             {"chars_per_second", std::llround(progress.chars_per_second())}};
-        if (result.skipped) line["skipped"] = true;
-        pending_metrics_.push_back(line.dump());
         const bool evaluates = step % eval_every_ == 0 || step == total_steps_;
         const bool saves = step % save_every_ == 0 || step == total_steps_ || interrupted();
         if (evaluates || saves) {
+            finish_step(progress);
             progress.pause_clock();
             if (evaluates) evaluate(progress, step % eval_every_ == 0);
             if (saves) save_last();
@@ -301,9 +316,11 @@ int TrainRun::train() {
             flush_metrics();
         }
     }
+    finish_step(progress);
     save_last();
     flush_metrics();
     progress.finish();
+    if (flags_.verbose) note(trainer_->graphs().describe());
     if (trainer_->steps_done() < total_steps_) {
         note("interrupted after update " + std::to_string(trainer_->steps_done()) +
              "; saved. Continue with:");

@@ -28,6 +28,7 @@ private:
     void resolve_lengths();
     nlohmann::ordered_json config_json(const TrainFlagTable& table) const;
     void describe() const;
+    void finish_step(class TrainProgress& progress);
     void evaluate(class TrainProgress& progress, bool on_schedule);
     void save_last();
     void report_end();
@@ -39,6 +40,7 @@ private:
     std::string text_hash_;
     data::TextSplits splits_;
     std::unique_ptr<train::LmTrainer> trainer_;
+    train::LmTrainer::PendingStep pending_;  ///< the newest update, until its numbers are shown
     std::unique_ptr<data::Batcher> batcher_;
     train::RunProgress progress_;
     std::int64_t total_steps_ = 0, eval_every_ = 0, save_every_ = 0;
