@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <memory>
 #include <sstream>
@@ -64,6 +65,9 @@ nlohmann::ordered_json smi_report(int index) {
 }
 
 std::string source_commit() {
+    if (const char* said = std::getenv("CAROUSEL_COMMIT"); said != nullptr && *said != '\0') {
+        return said;
+    }
     const std::string git = "git -C '" CAROUSEL_SOURCE_DIR "' ";
     const std::string commit = trimmed(output_of(git + "rev-parse --short=12 HEAD 2>/dev/null"));
     if (commit.empty()) return "unknown";

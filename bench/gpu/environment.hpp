@@ -14,8 +14,8 @@ nlohmann::ordered_json smi_report(int index);
 /// Of one line of nvidia-smi's answer to the query of smi_report, without headings or units.
 nlohmann::ordered_json parse_smi_line(const std::string& line);
 
-/// Commit of the source tree that this was built in, with "+" if files differ from it; "unknown"
-/// where git is absent.
+/// What CAROUSEL_COMMIT says, for trees without their git folder; else the commit of the source tree
+/// that this was built in, with "+" if files differ from it; "unknown" where git is absent.
 std::string source_commit();
 
 /// "2026-11-21T04:20:00Z".
