@@ -92,6 +92,7 @@ public:
 
     // --- work
     virtual void launch(Queue queue, const Launch& launch) = 0;
+    /// While choice by timing is on (carousel/gemm_tuning.hpp), the first use of a shape waits.
     virtual void gemm(Queue queue, const GemmArgs& args) = 0;
     /// Any of device and pinned host memory on either side.
     virtual void copy(Queue queue, void* to, const void* from, std::size_t bytes) = 0;
