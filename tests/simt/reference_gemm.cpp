@@ -92,6 +92,10 @@ void check_arguments(const cuda::GemmArgs& args) {
              (narrow && args.out_dtype == args.dtype),
          "this type of C");
     need(args.stride_c != 0 || args.batch == 1, "a batch that writes one C");
+    // cuBLASLt says nothing of falling addresses, and the strides of bulk tensor copies, by which its
+    // kernels for Hopper load, have no sign.
+    need(args.batch == 1 || (args.stride_a >= 0 && args.stride_b >= 0 && args.stride_c >= 0),
+         "a batch in falling order");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "src/backend/cuda/rnn_operands.hpp"
 
 #include <string>
+#include <utility>
 
 #include "carousel/error.hpp"
 #include "src/backend/rnn_executor.hpp"
@@ -124,7 +125,17 @@ void RnnOperands::multiply(int queue_index, const Product& product) const {
     const std::size_t slice = work_.gemm[static_cast<std::size_t>(queue_index)];
     args.workspace = work_.slices.at<std::byte>(workspace_, slice);
     args.workspace_bytes = work_.slices[slice].bytes;
-    api_.gemm(queue(queue_index), args);
+    // The directions of a layer read its input from both ends, so the second operand may lie before
+    // the first. cuBLASLt documents no batches in falling order, and the strides of bulk tensor
+    // copies have no sign: such products go one by one.
+    const bool falls = args.stride_a < 0 || args.stride_b < 0 || args.stride_c < 0;
+    const std::int64_t calls = falls ? std::exchange(args.batch, 1) : 1;
+    for (std::int64_t i = 0; i < calls; ++i) {
+        api_.gemm(queue(queue_index), args);
+        args.a = offset(args.a, args.stride_a, S_);
+        args.b = offset(args.b, args.stride_b, S_);
+        args.c = offset(args.c, args.stride_c, args.out_dtype);
+    }
 }
 
 void RnnOperands::multiply_rows(int queue_index, Product product, std::int64_t steps, const Rows& a,
