@@ -39,8 +39,8 @@ NamedTensors infer_with_ring(RnnRun& run, simt::Device& device, Algorithm algori
     for (int event = 0; event < kCudaWalkEvents; ++event) events.push_back(device.make_event());
     std::vector<cuda::WeightPointers> weights(static_cast<std::size_t>(plan.spec.num_states()));
     const RnnForwardArgs& args = run.forward_args;
-    cuda::RnnOperands operands(plan, device, args.seq_len, args.batch_size, work,
-                               const_cast<void*>(workspace.data()), queues, weights);
+    cuda::RnnOperands operands(plan, device, args.seq_len, args.batch_size, work, workspace.data(),
+                               queues, weights);
     const bool packs = plan.config.algorithm == Algorithm::kWavefront;
     operands.bind_weights(args.params, nullptr, packs);
     cuda::RnnForwardRun forward(operands, args, false);

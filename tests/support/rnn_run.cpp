@@ -1,6 +1,9 @@
 #include "tests/support/rnn_run.hpp"
 
+#include <algorithm>
 #include <limits>
+
+#include "src/backend/cuda/device_api.hpp"
 
 namespace carousel::test {
 namespace {
@@ -232,8 +235,18 @@ void RnnRun::download() {
 void RnnRun::poison(AlignedBytes& host, const Buffer& device_memory) {
     host.poison();
     if (device_.type == DeviceType::kCpu || device_memory.bytes() == 0) return;
-    const std::vector<std::byte> ones(device_memory.bytes(), std::byte{0xFF});
+    // A piece from the host, then doubled on the device: on a card the workspace of products alone is
+    // tens of megabytes, too much to carry over for every run of every case.
+    const std::size_t bytes = device_memory.bytes();
+    const std::vector<std::byte> ones(std::min(bytes, std::size_t{1} << 20), std::byte{0xFF});
     copy_to_device(device_memory.data(), ones.data(), ones.size(), device_);
+    if (ones.size() == bytes) return;
+    const auto api = cuda::device_api(device_.index);
+    const cuda::Queue queue = api->default_queue();
+    auto* memory = static_cast<std::byte*>(device_memory.data());
+    for (std::size_t done = ones.size(); done < bytes; done *= 2)
+        api->copy(queue, memory + done, memory, std::min(done, bytes - done));
+    api->synchronize(queue);
 }
 
 void RnnRun::poison_scratch() {
