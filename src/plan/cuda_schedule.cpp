@@ -179,7 +179,6 @@ void lay_out_inference(const Sizes& s, const CudaRnnConfig& config,
 void lay_out_reserve(const Sizes& s, CudaRnnSchedule& schedule) {
     SliceLayout& reserve = schedule.reserve;
     const DType dtype = s.spec.dtype;
-    schedule.key = reserve.add("dropout key", 2, sizeof(std::uint64_t));
     schedule.gates =
         add_array(reserve, "gates", s.S, s.rows * gate_slots(s.spec.cell) * s.H, dtype);
     if (s.lstm()) schedule.c = add_array(reserve, "c", s.S, s.rows * s.H, s.accumulator);
@@ -187,6 +186,8 @@ void lay_out_reserve(const Sizes& s, CudaRnnSchedule& schedule) {
     if (s.has_aux())
         schedule.aux = add_array(reserve, "h before projection, or r*h", s.S, s.rows * s.H, dtype);
     schedule.y = add_array(reserve, "layer outputs", s.spec.num_layers - 1, s.rows * s.wide, dtype);
+    // Last: it is no multiple of kPartBytes, and what followed it would not start at one.
+    schedule.key = reserve.add("dropout key", 2, sizeof(std::uint64_t));
 }
 
 void lay_out_grads(const Sizes& s, const CudaRnnConfig& config, CudaRnnSchedule& schedule) {

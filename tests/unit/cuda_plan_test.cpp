@@ -222,7 +222,9 @@ TEST(CudaPlan, SlicesAreDisjointAndAligned) {
             std::size_t end = 0;
             for (const Slice& slice : layout->slices()) {
                 EXPECT_GE(slice.offset, end) << slice.name;
-                EXPECT_EQ(slice.offset % 64, 0U) << slice.name;
+                // What vector loads, bulk copies and the fast kernels of cuBLAS ask for.
+                const std::size_t align = slice.name == "dropout key" ? 64 : 256;
+                EXPECT_EQ(slice.offset % align, 0U) << slice.name;
                 end = slice.offset + slice.bytes;
             }
             EXPECT_LE(end, layout->bytes());
