@@ -157,6 +157,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatmulHeuristicResult_t* results,
                                               int* count) {
     ++state.heuristics;
+    if (state.in_heuristic != nullptr) state.in_heuristic();
     *count = 0;
     if (state.no_algorithm) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;

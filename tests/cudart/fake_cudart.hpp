@@ -72,6 +72,7 @@ struct FakeCublasLt {
     double clock_us = 0;
     int checks = 0, wanted = 0;
     int creates = 0, destroys = 0, heuristics = 0, matmuls = 0, live_objects = 0;
+    void (*in_heuristic)() = nullptr;  ///< what else the heuristic does
     int compute_type = -1, scale_type = -1, trans_a = -1, trans_b = -1, epilogue = -1;
     int bias_type = -1;
     const void* bias = nullptr;

@@ -127,6 +127,20 @@ TEST_F(RuntimeGemm, HeuristicIsAskedOncePerKey) {
               static_cast<const std::byte*>(g.workspace) + g.workspace_bytes);
 }
 
+// cuBLASLt's heuristic makes calls that a recording thread may not make (13.3: of the context).
+TEST_F(RuntimeGemm, FirstUseOfAKeyDoesNotSpoilACapture) {
+    lt.in_heuristic = [] {
+        void* memory = nullptr;
+        if (cudaMalloc(&memory, 8) == cudaSuccess) cudaFree(memory);
+    };
+    device->begin_capture(queue);
+    device->gemm(queue, product());
+    EXPECT_EQ(lt.heuristics, 1);
+    void* graph = device->end_capture(queue, true);
+    EXPECT_NE(graph, nullptr);
+    device->release_graph(graph);
+}
+
 TEST_F(RuntimeGemm, BatchesHaveStrides) {
     GemmArgs g = product();
     device->gemm(queue, g);
