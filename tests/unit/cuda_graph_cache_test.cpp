@@ -122,6 +122,22 @@ TEST_F(GraphCacheTest, WorkThatFailsWhileRecordedEndsTheRecording) {
     EXPECT_TRUE(cache.prepare(key, queue, copying(&to, &from)));
 }
 
+TEST_F(GraphCacheTest, WorkThatCudaRefusesToRecordRunsPlain) {
+    GraphCache cache(device);
+    const std::string key = key_of(&to, &from);
+    cache.run(key, queue, copying(&to, &from));
+    const auto failing = [&](Queue) {
+        throw Error(ErrorCode::kCuda, "operation not permitted when stream is capturing");
+    };
+    EXPECT_FALSE(cache.prepare(key, queue, failing));
+    EXPECT_EQ(device->open_captures, 0);
+    EXPECT_NE(cache.describe().find("not permitted"), std::string::npos) << cache.describe();
+    from = 6;
+    EXPECT_FALSE(cache.run(key, queue, copying(&to, &from)));
+    device->finish();
+    EXPECT_EQ(to, 6);
+}
+
 TEST_F(GraphCacheTest, WorkThatFailsAtItsFirstRunIsNotWarm) {
     GraphCache cache(device);
     const auto failing = [](Queue) { throw std::runtime_error("no"); };

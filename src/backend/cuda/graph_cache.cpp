@@ -82,7 +82,14 @@ void* GraphCache::record(Queue queue, const Enqueue& enqueue, std::string& refus
         } catch (...) {  // NOLINT(bugprone-empty-catch)
             // What `enqueue` threw says more.
         }
-        throw;
+        try {
+            throw;
+        } catch (const Error& error) {
+            // The same work was enqueued plainly before: it is recording that CUDA refuses.
+            if (error.code() != ErrorCode::kCuda) throw;
+            refused = error.what();
+            return nullptr;
+        }
     }
     try {
         void* graph = api_->end_capture(queue, true);

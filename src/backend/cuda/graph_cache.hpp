@@ -41,8 +41,9 @@ public:
     ///
     /// True if a graph is there now. False, with a reason in describe(), if the graph would have more
     /// than kMaxGraphNodes nodes or more bytes than the cache may hold, or if the device could not
-    /// record it; then run() goes on enqueuing. What `enqueue` throws ends the recording and is
-    /// thrown on; so is a lost device.
+    /// record it (a Cuda error, whether `enqueue` met it or the end of the recording); then run()
+    /// goes on enqueuing. All else that `enqueue` throws ends the recording and is thrown on; so is a
+    /// lost device.
     /// Errors: InvalidArgument: the key was not run before, or no longer known.
     bool prepare(const std::string& key, Queue queue, const Enqueue& enqueue);
 
