@@ -261,7 +261,7 @@ RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int 
     // that its result is still in cache when the recurrence reads it.
     // A sequence that is little longer goes in one piece: plain weights are then packed panel by panel.
     constexpr std::int64_t kChunkRows = 384;
-    if (N * options.seq_len <= 2 * kChunkRows) {
+    if (options.seq_len <= 2 * kChunkRows / std::max<std::int64_t>(N, 1)) {
         config.chunk_steps = options.seq_len;
         return config;
     }

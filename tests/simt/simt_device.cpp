@@ -54,13 +54,13 @@ void Device::release(void* memory) noexcept {
 void Device::copy_to_device(void* to, const void* from, std::size_t bytes) {
     ++counts_.host_waits;
     drain();
-    std::memcpy(to, from, bytes);
+    if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
 void Device::copy_to_host(void* to, const void* from, std::size_t bytes) {
     ++counts_.host_waits;
     drain();
-    std::memcpy(to, from, bytes);
+    if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
 void* Device::allocate_pinned(std::size_t bytes, const char* what) {
@@ -204,7 +204,9 @@ void Device::gemm(cuda::Queue queue, const cuda::GemmArgs& args) {
 
 void Device::copy(cuda::Queue queue, void* to, const void* from, std::size_t bytes) {
     ++counts_.copies;
-    push(queue, [=] { std::memcpy(to, from, bytes); });
+    push(queue, [=] {
+        if (bytes > 0) std::memcpy(to, from, bytes);
+    });
 }
 
 void Device::copy_2d(cuda::Queue queue, void* to, std::size_t to_pitch, const void* from,
