@@ -26,6 +26,21 @@ StateArray add_array(SliceLayout& slices, const char* name, std::int64_t parts, 
     return array;
 }
 
+/// No product of sizes in a layout may leave 64 bits: the widest slice is checked in floating point.
+void check_countable(const RnnSpec& spec, const RnnPlanOptions& options) {
+    const double widest =
+        static_cast<double>(spec.input_size) +
+        6.0 * static_cast<double>(spec.hidden_size) * static_cast<double>(spec.num_directions());
+    const double bytes = static_cast<double>(options.seq_len) *
+                         static_cast<double>(options.batch_size) * widest * 8.0 *
+                         static_cast<double>(spec.num_layers);
+    if (bytes < 0.25 * static_cast<double>(std::numeric_limits<std::int64_t>::max())) return;
+    throw Error(ErrorCode::kInvalidArgument,
+                "seq_len " + std::to_string(options.seq_len) + " x batch_size " +
+                    std::to_string(options.batch_size) + " of " + to_string(spec) +
+                    " leaves 64-bit sizes; plan a shorter sequence or a smaller batch");
+}
+
 /// A product of a step fills the device by itself if it has a tile for every multiprocessor; then
 /// steps of several states side by side gain nothing. Tiles of 64 rows x 128 columns are what
 /// cuBLAS takes for such shapes.
@@ -73,6 +88,7 @@ void choose_chunks(const RnnSpec& spec, const RnnPlanOptions& options, CudaRnnCo
 CudaRnnConfig choose_cuda_config(const RnnSpec& spec, const RnnPlanOptions& options,
                                  const cuda::DeviceCaps& caps, std::size_t gemm_workspace_bytes,
                                  std::vector<Rejection>& rejections) {
+    check_countable(spec, options);
     const Algorithm asked = options.algorithm;
     const auto refuse = [&](Algorithm algorithm, const std::string& reason) {
         if (asked == algorithm) {
@@ -224,26 +240,10 @@ void lay_out_grads(const Sizes& s, const CudaRnnConfig& config, CudaRnnSchedule&
                             work.x_rows_steps * s.N * s.spec.input_size, dtype);
 }
 
-/// No product of sizes in a layout may leave 64 bits: the widest slice is checked in floating point.
-void check_countable(const RnnSpec& spec, const RnnPlanOptions& options) {
-    const double widest =
-        static_cast<double>(spec.input_size) +
-        6.0 * static_cast<double>(spec.hidden_size) * static_cast<double>(spec.num_directions());
-    const double bytes = static_cast<double>(options.seq_len) *
-                         static_cast<double>(options.batch_size) * widest * 8.0 *
-                         static_cast<double>(spec.num_layers);
-    if (bytes < 0.25 * static_cast<double>(std::numeric_limits<std::int64_t>::max())) return;
-    throw Error(ErrorCode::kInvalidArgument,
-                "seq_len " + std::to_string(options.seq_len) + " x batch_size " +
-                    std::to_string(options.batch_size) + " of " + to_string(spec) +
-                    " leaves 64-bit sizes; plan a shorter sequence or a smaller batch");
-}
-
 }  // namespace
 
 CudaRnnSchedule build_cuda_schedule(const RnnSpec& spec, const RnnPlanOptions& options,
                                     const CudaRnnConfig& config) {
-    check_countable(spec, options);
     CudaRnnSchedule schedule;
     const Sizes sizes(spec, options, config);
     lay_out_inference(sizes, config, schedule.inference);

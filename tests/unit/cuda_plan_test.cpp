@@ -211,6 +211,22 @@ TEST(CudaPlan, LargeStepsGainNothingFromDiagonals) {
     EXPECT_NE(text.find("already fills"), std::string::npos);
 }
 
+TEST(CudaPlan, SizesBeyondSixtyThreeBitsAreRefused) {
+    RnnPlanOptions options;
+    options.seq_len = std::int64_t{1} << 40;
+    options.batch_size = std::int64_t{1} << 40;
+    for (const bool bidirectional : {false, true}) {
+        try {
+            cuda::explain_rnn(make_spec(Cell::kLstm, 3, bidirectional), options,
+                              cuda::known_device("h200"));
+            FAIL() << "no error";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+            EXPECT_NE(std::string(error.what()).find("64-bit"), std::string::npos);
+        }
+    }
+}
+
 TEST(CudaPlan, SlicesAreDisjointAndAligned) {
     for (const Case& c : cases()) {
         RnnPlanOptions options;
