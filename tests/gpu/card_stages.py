@@ -92,8 +92,10 @@ def all_steps(setting, suites):
         if suite not in ELSEWHERE:
             every = f"{suite}.*:*/{suite}.*:{suite}/*.*:*/{suite}/*.*"
             b.tests("tests", suite, every, SLOW_SUITES.get(suite, 180))
+    # The benchmark prints JSON lines, which are the step's log, and rows in order of value.
+    grid = ["--shapes", os.path.join(setting.data, "bench", "shapes", "grid.txt"), "--json"]
     b.add("headline", "cudnn", "carousel_bench_gpu",
-          ["--headline", "--json", os.path.join(results, "bench-headline.jsonl")], 300)
+          grid + ["--grid", "headline", "--budget-s", "270"], 300)
     b.add("probes", "all", "carousel_probes", [], 180)
     training(b)
     for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
@@ -104,7 +106,7 @@ def all_steps(setting, suites):
     b.tests("conformance", "dump", "GpuConformance.*", 60,
             environment={"CAROUSEL_CONFORMANCE_OUT": os.path.join(results, "conformance.txt")})
     b.add("benchmark", "rest", "carousel_bench_gpu",
-          ["--json", os.path.join(results, "bench-all.jsonl")], 600)
+          grid + ["--grid", "all", "--every-dtype", "--budget-s", "570"], 600)
     return b.steps
 
 

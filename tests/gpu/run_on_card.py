@@ -15,6 +15,7 @@ import argparse
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -272,7 +273,12 @@ def environment_of(options, found):
     if path:
         environment["LD_LIBRARY_PATH"] = path
     environment["CAROUSEL_TEST_DIR"] = os.path.join(options.data, "tests")
-    environment["CAROUSEL_SHAPES_DIR"] = os.path.join(options.data, "bench", "shapes")
+    # What the benchmark writes beside its numbers; a bundle knows its own.
+    about = os.path.join(HERE, "ABOUT.txt")
+    if os.path.exists(about):
+        with open(about, encoding="utf-8") as file:
+            match = re.search(r"commit (\S+),", file.read())
+        environment["CAROUSEL_COMMIT"] = match.group(1) if match else ""
     environment["CAROUSEL_CTEST"] = "1"  # a program all of whose tests are skipped says so
     return environment
 
