@@ -75,10 +75,11 @@ TEST(SimtTrainGraph, EveryKindOfWindowHasAGraphOfItsOwn) {
     EXPECT_GE(graphs.trainer.graphs().num_graphs(), 2U);
 }
 
-TEST(SimtTrainGraph, ShorterWindowsAndMasksBetweenReplaysAreTheirOwnSteps) {
+void expect_mixed_windows_match(train::LossScale loss_scale, std::size_t num_graphs) {
     const simt::InstalledDevice device(kTrainDevice);
     train::LmConfig config = changing_lm();
     config.num_layers = 1;
+    config.loss_scale = loss_scale;
     TinyRun graphs(config);
     config.graphs = false;
     TinyRun plain(config);
@@ -86,7 +87,7 @@ TEST(SimtTrainGraph, ShorterWindowsAndMasksBetweenReplaysAreTheirOwnSteps) {
     for (int i = 0; i < 9; ++i) {
         const std::int32_t* tokens = text.data() + i * 15;
         std::vector<std::int32_t> targets(tokens + 3, tokens + 18);
-        if (i % 3 == 1) targets[4] = kIgnoreTarget;  // another divisor of the loss
+        if (i % 3 == 1) targets[4] = kIgnoreTarget;
         const std::int64_t steps = i % 3 == 2 ? 3 : 5;
         const bool reset = i == 4;
         expect_same_results(graphs.trainer.step(tokens, targets.data(), steps, reset),
@@ -94,7 +95,13 @@ TEST(SimtTrainGraph, ShorterWindowsAndMasksBetweenReplaysAreTheirOwnSteps) {
     }
     EXPECT_EQ(graphs.masters(), plain.masters());
     EXPECT_EQ(graphs.carried(), plain.carried());
-    EXPECT_EQ(graphs.trainer.graphs().num_graphs(), 3U);
+    EXPECT_EQ(graphs.trainer.graphs().num_graphs(), num_graphs);
+}
+
+TEST(SimtTrainGraph, ShorterWindowsAndMasksBetweenReplaysAreTheirOwnSteps) {
+    // A masked target is another divisor of the mean over tokens, but not of the sum over streams.
+    expect_mixed_windows_match(train::LossScale::kTokens, 3);
+    expect_mixed_windows_match(train::LossScale::kStreams, 2);
 }
 
 TEST(SimtTrainGraph, AStepNeitherWaitsNorAllocates) {
