@@ -8,10 +8,14 @@
 
 #include <map>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "src/backend/cuda/graph_cache.hpp"
+#include "src/train/lm_trainer.hpp"
 #include "tests/gpu/loaded_library.hpp"
 #include "tests/support/device_pass.hpp"
+#include "tests/train/train_support.hpp"
 #endif
 
 // What a pass asks of CUDA, counted by CUPTI: once warm it neither waits for the device nor allocates,
@@ -149,6 +153,42 @@ TEST_F(GpuCalls, APassOnlyEnqueues) {
             EXPECT_EQ(counter.matching("LaunchKernel"), 0) << listing(counter.calls());
         }
         synchronize(kCard);
+    }
+}
+
+// A whole update of a language model: ids and scalars go up through pinned slots, the rest is one graph.
+TEST_F(GpuCalls, AReplayedTrainingStepOnlyEnqueues) {
+    if (!cupti().library.loaded()) GTEST_SKIP() << "no CUPTI: " << cupti().library.reason();
+    train::LmConfig config = small_lm(Cell::kLstm, 29);
+    config.device = kCard;
+    config.hidden_size = 48;
+    config.embedding_size = 20;
+    config.seq_len = 12;
+    config.batch_size = 9;
+    config.dropout = 0.2;
+    train::LmTrainer trainer(config);
+    trainer.model().initialize();
+    const std::vector<std::int32_t> ids =
+        some_tokens(config.seq_len * config.batch_size + config.batch_size, 29);
+    const auto begin = [&] {
+        return trainer.begin_step(ids.data(), ids.data() + config.batch_size, config.seq_len,
+                                  false);
+    };
+    for (int warm = 0; warm < 4; ++warm) trainer.finish_step(begin());
+    synchronize(kCard);
+    {
+        const CallCounter counter(cupti());
+        if (!counter.ok()) GTEST_SKIP() << "CUPTI refuses to count calls on this machine";
+        auto first = begin();
+        auto second = begin();
+        EXPECT_EQ(counter.waits(), 0) << listing(counter.calls());
+        for (const char* part : {"Synchronize", "Malloc", "MemAlloc", "Free"}) {
+            EXPECT_EQ(counter.matching(part), 0) << part << "\n" << listing(counter.calls());
+        }
+        EXPECT_GT(counter.matching("GraphLaunch"), 0) << listing(counter.calls());
+        EXPECT_EQ(counter.matching("LaunchKernel"), 0) << listing(counter.calls());
+        trainer.finish_step(std::move(first));
+        trainer.finish_step(std::move(second));
     }
 }
 
