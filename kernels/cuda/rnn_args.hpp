@@ -69,7 +69,6 @@ struct StateOut {
 struct CellForwardPart {
     std::int64_t t = 0;
     std::int32_t reverse = 0;
-    std::int32_t first = 0;  ///< not zero at the first step of the walk
     /// S [N,G*H]: x_t W_ih^T (with b_ih if that is null here); may be the memory of `gates`.
     const void* x_preact = nullptr;
     std::int64_t x_preact_stride = 0;

@@ -1,7 +1,6 @@
 #include "src/plan/cuda_schedule.hpp"
 
 #include <algorithm>
-#include <limits>
 
 #include "carousel/error.hpp"
 #include "kernels/cuda/rnn_args.hpp"
@@ -24,21 +23,6 @@ StateArray add_array(SliceLayout& slices, const char* name, std::int64_t parts, 
     array.stride = (count + align - 1) / align * align;
     array.slice = slices.add(name, parts * array.stride, static_cast<std::size_t>(element));
     return array;
-}
-
-/// No product of sizes in a layout may leave 64 bits: the widest slice is checked in floating point.
-void check_countable(const RnnSpec& spec, const RnnPlanOptions& options) {
-    const double widest =
-        static_cast<double>(spec.input_size) +
-        6.0 * static_cast<double>(spec.hidden_size) * static_cast<double>(spec.num_directions());
-    const double bytes = static_cast<double>(options.seq_len) *
-                         static_cast<double>(options.batch_size) * widest * 8.0 *
-                         static_cast<double>(spec.num_layers);
-    if (bytes < 0.25 * static_cast<double>(std::numeric_limits<std::int64_t>::max())) return;
-    throw Error(ErrorCode::kInvalidArgument,
-                "seq_len " + std::to_string(options.seq_len) + " x batch_size " +
-                    std::to_string(options.batch_size) + " of " + to_string(spec) +
-                    " leaves 64-bit sizes; plan a shorter sequence or a smaller batch");
 }
 
 /// A product of a step fills the device by itself if it has a tile for every multiprocessor; then

@@ -96,13 +96,6 @@ void print_steps(std::ostream& out, const char* title, const RnnSpec& spec, cons
     }
 }
 
-void print_slices(std::ostream& out, const char* title, const SliceLayout& layout) {
-    out << title << ": " << layout.bytes() << " bytes\n";
-    for (const Slice& slice : layout.slices()) {
-        out << "  " << slice.offset << " " << slice.name << ": " << slice.bytes << " bytes\n";
-    }
-}
-
 }  // namespace
 
 std::string describe(const RnnSpec& spec, const RnnPlanOptions& options, const RnnConfig& config,

@@ -6,13 +6,6 @@ namespace carousel {
 
 namespace {
 
-void print_slices(std::ostream& out, const char* title, const SliceLayout& layout) {
-    out << title << ": " << layout.bytes() << " bytes\n";
-    for (const Slice& slice : layout.slices()) {
-        out << "  " << slice.offset << " " << slice.name << ": " << slice.bytes << " bytes\n";
-    }
-}
-
 /// Prints a walk with equal stretches of steps folded: the last line of a stretch stands for it.
 class StepPrinter {
 public:

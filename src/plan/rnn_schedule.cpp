@@ -190,21 +190,21 @@ void lay_out_grads(const RnnSpec& spec, const RnnPlanOptions& options, const Rnn
     work.norms = work.slices.add("norms", options.seq_len * config.num_threads, sizeof(double));
 }
 
-/// No product of sizes in a layout may leave 64 bits: the widest slice is checked in floating point.
+}  // namespace
+
 void check_countable(const RnnSpec& spec, const RnnPlanOptions& options) {
     const double widest =
         static_cast<double>(spec.input_size) +
-        4.0 * static_cast<double>(spec.hidden_size) * static_cast<double>(spec.num_directions());
+        6.0 * static_cast<double>(spec.hidden_size) * static_cast<double>(spec.num_directions());
     const double bytes = static_cast<double>(options.seq_len) *
-                         static_cast<double>(options.batch_size) * widest * 8.0;
+                         static_cast<double>(options.batch_size) * widest * 8.0 *
+                         static_cast<double>(spec.num_layers);
     if (bytes < 0.25 * static_cast<double>(std::numeric_limits<std::int64_t>::max())) return;
     throw Error(ErrorCode::kInvalidArgument,
                 "seq_len " + std::to_string(options.seq_len) + " x batch_size " +
                     std::to_string(options.batch_size) + " of " + to_string(spec) +
                     " leaves 64-bit sizes; plan a shorter sequence or a smaller batch");
 }
-
-}  // namespace
 
 bool fuses_input(const RnnSpec& spec, const RnnConfig& config, std::int64_t batch_size) noexcept {
     const bool gates_share_a_product = spec.cell == Cell::kLstm || spec.cell == Cell::kGru;

@@ -107,6 +107,10 @@ std::int64_t grad_slots(Cell cell) noexcept;
 /// True if a step of `batch_size` rows multiplies x_t beside h instead of a chunk running ahead with x.
 bool fuses_input(const RnnSpec& spec, const RnnConfig& config, std::int64_t batch_size) noexcept;
 
+/// No product of sizes in a layout may leave 64 bits: InvalidArgument if the widest slice, counted in
+/// floating point, comes near.
+void check_countable(const RnnSpec& spec, const RnnPlanOptions& options);
+
 /// Chooses threads and grain. Pure: cores and lanes are given.
 RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int max_threads,
                         int lanes);

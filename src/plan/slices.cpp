@@ -1,5 +1,7 @@
 #include "src/plan/slices.hpp"
 
+#include <ostream>
+
 #include <limits>
 #include <utility>
 
@@ -20,6 +22,13 @@ std::size_t SliceLayout::add(std::string name, std::int64_t count, std::size_t e
     slices_.push_back({std::move(name), bytes_, bytes});
     bytes_ += (bytes + 63) / 64 * 64;
     return slices_.size() - 1;
+}
+
+void print_slices(std::ostream& out, const char* title, const SliceLayout& layout) {
+    out << title << ": " << layout.bytes() << " bytes\n";
+    for (const Slice& slice : layout.slices()) {
+        out << "  " << slice.offset << " " << slice.name << ": " << slice.bytes << " bytes\n";
+    }
 }
 
 }  // namespace carousel

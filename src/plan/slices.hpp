@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iosfwd>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,9 @@ private:
     std::vector<Slice> slices_;
     std::size_t bytes_ = 0;
 };
+
+/// One line per slice: offset, name, bytes.
+void print_slices(std::ostream& out, const char* title, const SliceLayout& layout);
 
 /// Marks a slice that a plan does not have.
 inline constexpr std::size_t kNoSlice = static_cast<std::size_t>(-1);

@@ -51,7 +51,7 @@ def python_folders():
     return list(unique)
 
 
-def library_folders(environment):
+def loader_folders(environment):
     """Folders that may hold CUDA's libraries, the likeliest first."""
     folders = []
     for root in toolkit_folders(environment):
@@ -68,7 +68,7 @@ def library_folders(environment):
 def find_libraries(environment, cache=None, folders=None):
     """Where each of LIBRARIES is: name -> "" if the loader knows it, a folder, or None if nowhere."""
     cache = loader_cache() if cache is None else cache
-    folders = library_folders(environment) if folders is None else folders
+    folders = loader_folders(environment) if folders is None else folders
     found = {}
     for name, pattern in LIBRARIES.items():
         expression = re.compile(pattern + "$")
@@ -80,7 +80,7 @@ def find_libraries(environment, cache=None, folders=None):
     return found
 
 
-def library_path(found, environment, fallback=None):
+def loader_path(found, environment, fallback=None):
     """LD_LIBRARY_PATH for the programs: what was set, then what was found, then the bundle's own."""
     folders = [part for part in environment.get("LD_LIBRARY_PATH", "").split(":") if part]
     folders += [folder for folder in found.values() if folder]

@@ -37,31 +37,31 @@ std::vector<double> read(const Buffer& from, std::int64_t count) {
 
 }  // namespace
 
-Cudnn::Cudnn() : library({"libcudnn.so." + std::to_string(CUDNN_MAJOR)}) {
-    library.find("cudnnCreate", create);
-    library.find("cudnnDestroy", destroy);
-    library.find("cudnnGetVersion", version);
-    library.find("cudnnGetErrorString", error_string);
-    library.find("cudnnCreateRNNDescriptor", create_rnn);
-    library.find("cudnnDestroyRNNDescriptor", destroy_rnn);
-    library.find("cudnnSetRNNDescriptor_v8", set_rnn);
-    library.find("cudnnCreateRNNDataDescriptor", create_data);
-    library.find("cudnnDestroyRNNDataDescriptor", destroy_data);
-    library.find("cudnnSetRNNDataDescriptor", set_data);
-    library.find("cudnnCreateTensorDescriptor", create_tensor);
-    library.find("cudnnDestroyTensorDescriptor", destroy_tensor);
-    library.find("cudnnSetTensorNdDescriptor", set_tensor);
-    library.find("cudnnGetTensorNdDescriptor", get_tensor);
-    library.find("cudnnCreateDropoutDescriptor", create_dropout);
-    library.find("cudnnDestroyDropoutDescriptor", destroy_dropout);
-    library.find("cudnnSetDropoutDescriptor", set_dropout);
-    library.find("cudnnDropoutGetStatesSize", dropout_size);
-    library.find("cudnnGetRNNWeightSpaceSize", weight_size);
-    library.find("cudnnGetRNNTempSpaceSizes", temp_sizes);
-    library.find("cudnnGetRNNWeightParams", weight_params);
-    library.find("cudnnRNNForward", forward);
-    library.find("cudnnRNNBackwardData_v8", backward_data);
-    library.find("cudnnRNNBackwardWeights_v8", backward_weights);
+Cudnn::Cudnn() : loaded({"libcudnn.so." + std::to_string(CUDNN_MAJOR)}) {
+    loaded.find("cudnnCreate", create);
+    loaded.find("cudnnDestroy", destroy);
+    loaded.find("cudnnGetVersion", version);
+    loaded.find("cudnnGetErrorString", error_string);
+    loaded.find("cudnnCreateRNNDescriptor", create_rnn);
+    loaded.find("cudnnDestroyRNNDescriptor", destroy_rnn);
+    loaded.find("cudnnSetRNNDescriptor_v8", set_rnn);
+    loaded.find("cudnnCreateRNNDataDescriptor", create_data);
+    loaded.find("cudnnDestroyRNNDataDescriptor", destroy_data);
+    loaded.find("cudnnSetRNNDataDescriptor", set_data);
+    loaded.find("cudnnCreateTensorDescriptor", create_tensor);
+    loaded.find("cudnnDestroyTensorDescriptor", destroy_tensor);
+    loaded.find("cudnnSetTensorNdDescriptor", set_tensor);
+    loaded.find("cudnnGetTensorNdDescriptor", get_tensor);
+    loaded.find("cudnnCreateDropoutDescriptor", create_dropout);
+    loaded.find("cudnnDestroyDropoutDescriptor", destroy_dropout);
+    loaded.find("cudnnSetDropoutDescriptor", set_dropout);
+    loaded.find("cudnnDropoutGetStatesSize", dropout_size);
+    loaded.find("cudnnGetRNNWeightSpaceSize", weight_size);
+    loaded.find("cudnnGetRNNTempSpaceSizes", temp_sizes);
+    loaded.find("cudnnGetRNNWeightParams", weight_params);
+    loaded.find("cudnnRNNForward", forward);
+    loaded.find("cudnnRNNBackwardData_v8", backward_data);
+    loaded.find("cudnnRNNBackwardWeights_v8", backward_weights);
 }
 
 CudnnRnn::CudnnRnn(const Cudnn& cudnn, const ShapeLine& line, const RnnData& data)

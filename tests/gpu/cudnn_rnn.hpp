@@ -19,7 +19,7 @@ namespace carousel::test {
 struct Cudnn {
     Cudnn();
 
-    LoadedLibrary library;
+    LoadedLibrary loaded;
     decltype(cudnnCreate)* create = nullptr;
     decltype(cudnnDestroy)* destroy = nullptr;
     decltype(cudnnGetVersion)* version = nullptr;

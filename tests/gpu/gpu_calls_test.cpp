@@ -30,11 +30,11 @@ class GpuCalls : public OnCard {};
 
 struct Cupti {
     Cupti() {
-        library.find("cuptiSubscribe", subscribe);
-        library.find("cuptiUnsubscribe", unsubscribe);
-        library.find("cuptiEnableDomain", enable);
+        loaded.find("cuptiSubscribe", subscribe);
+        loaded.find("cuptiUnsubscribe", unsubscribe);
+        loaded.find("cuptiEnableDomain", enable);
     }
-    LoadedLibrary library{"libcupti.so." + std::to_string(CUDART_VERSION / 1000), "libcupti.so"};
+    LoadedLibrary loaded{"libcupti.so." + std::to_string(CUDART_VERSION / 1000), "libcupti.so"};
     decltype(cuptiSubscribe)* subscribe = nullptr;
     decltype(cuptiUnsubscribe)* unsubscribe = nullptr;
     decltype(cuptiEnableDomain)* enable = nullptr;
@@ -117,7 +117,7 @@ const Cupti& cupti() {
 }
 
 TEST_F(GpuCalls, APassOnlyEnqueues) {
-    if (!cupti().library.loaded()) GTEST_SKIP() << "no CUPTI: " << cupti().library.reason();
+    if (!cupti().loaded.loaded()) GTEST_SKIP() << "no CUPTI: " << cupti().loaded.reason();
     const auto api = cuda::device_api(0);
     const cuda::Queue queue = api->default_queue();
     for (const char* text : {"lstm T24 N16 I32 H64 L3 lengths reset dropout=0.3 f32",
@@ -158,7 +158,7 @@ TEST_F(GpuCalls, APassOnlyEnqueues) {
 
 // A whole update of a language model: ids and scalars go up through pinned slots, the rest is one graph.
 TEST_F(GpuCalls, AReplayedTrainingStepOnlyEnqueues) {
-    if (!cupti().library.loaded()) GTEST_SKIP() << "no CUPTI: " << cupti().library.reason();
+    if (!cupti().loaded.loaded()) GTEST_SKIP() << "no CUPTI: " << cupti().loaded.reason();
     train::LmConfig config = small_lm(Cell::kLstm, 29);
     config.device = kCard;
     config.hidden_size = 48;
@@ -194,7 +194,7 @@ TEST_F(GpuCalls, AReplayedTrainingStepOnlyEnqueues) {
 
 // That the counter sees what it is there to see.
 TEST_F(GpuCalls, TheCounterSeesAWait) {
-    if (!cupti().library.loaded()) GTEST_SKIP() << "no CUPTI: " << cupti().library.reason();
+    if (!cupti().loaded.loaded()) GTEST_SKIP() << "no CUPTI: " << cupti().loaded.reason();
     cuda::device_api(0);
     const CallCounter counter(cupti());
     if (!counter.ok()) GTEST_SKIP() << "CUPTI refuses to count calls on this machine";

@@ -59,7 +59,7 @@ void compare(const std::string& text) {
 }
 
 TEST_F(GpuCudnn, ForwardAndBackwardAgree) {
-    if (!cudnn().library.loaded()) GTEST_SKIP() << "no cuDNN: " << cudnn().library.reason();
+    if (!cudnn().loaded.loaded()) GTEST_SKIP() << "no cuDNN: " << cudnn().loaded.reason();
     RecordProperty("cudnn", std::to_string(cudnn().version()));
     for (const char* cell : {"lstm", "gru", "rnn_tanh", "rnn_relu"}) {
         for (const char* rest :

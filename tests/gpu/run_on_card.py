@@ -269,7 +269,7 @@ def environment_of(options, found):
     fallback = os.path.join(HERE, "lib", "fallback")
     cache = card_machine.loader_cache()
     needs_fallback = os.path.isdir(fallback) and "libstdc++.so.6" not in cache
-    path = card_machine.library_path(found, environment, fallback if needs_fallback else None)
+    path = card_machine.loader_path(found, environment, fallback if needs_fallback else None)
     if path:
         environment["LD_LIBRARY_PATH"] = path
     environment["CAROUSEL_TEST_DIR"] = os.path.join(options.data, "tests")

@@ -225,17 +225,17 @@ class Libraries(unittest.TestCase):
             found = card_machine.find_libraries({}, cache={"libcuda.so.1"}, folders=[cudnn, cublas])
             self.assertEqual(found, {"cuBLASLt": cublas, "cuBLAS": None, "cuDNN": cudnn,
                                      "CUPTI": None, "driver": ""})
-            path = card_machine.library_path(found, {"LD_LIBRARY_PATH": "/mine:/too"}, "/fallback")
+            path = card_machine.loader_path(found, {"LD_LIBRARY_PATH": "/mine:/too"}, "/fallback")
             self.assertEqual(path.split(":"), ["/mine", "/too", cublas, cudnn, "/fallback"])
 
     def test_nothing_to_add(self):
-        self.assertEqual(card_machine.library_path({"cuDNN": "", "CUPTI": None}, {}), "")
+        self.assertEqual(card_machine.loader_path({"cuDNN": "", "CUPTI": None}, {}), "")
 
     def test_cuda_home_comes_first(self):
         with tempfile.TemporaryDirectory() as root:
             lib = os.path.join(root, "lib64")
             os.makedirs(lib)
-            folders = card_machine.library_folders({"CUDA_HOME": root})
+            folders = card_machine.loader_folders({"CUDA_HOME": root})
             self.assertEqual(folders[0], lib)
 
 

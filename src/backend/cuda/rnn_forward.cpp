@@ -252,7 +252,6 @@ void RnnForwardRun::fill_cell(CellForwardPart& part, std::int64_t state, std::in
     const WeightPointers& weights = x_.weights(state);
     part.t = t;
     part.reverse = x_.reverse(state);
-    part.first = walk == 0;
     part.x_preact = x_preact(state, t);
     part.x_preact_stride = x_preact_stride();
     part.h_preact = x_.scratch(x_.work_.h_preact, x_.slot(state), 0, x_.A_);

@@ -78,7 +78,7 @@ void RnnOperands::bind_weights(const RnnParams* params, const PackedWeights* pac
         if (packs) {
             const WeightPointers copies =
                 packed_pointers(work_.slices, workspace_, work_.weights, state, S_);
-            to.w_ih = copies.w_ih;
+            if (layer(state) > 0) to.w_ih = copies.w_ih;
             to.w_hh = copies.w_hh;
             to.w_hr = copies.w_hr;
         }
@@ -93,7 +93,8 @@ void RnnOperands::pack_weights(const CudaStep& step, const RnnParams& params) co
             static_cast<std::size_t>(tensor.shape[0] * tensor.shape[1]) * dtype_bytes(S_);
         api_.copy(queue(step.queue), scratch(array, step.first_state, 0, S_), tensor.data, bytes);
     };
-    copy(work_.weights.w_ih, from.w_ih);
+    // The first layer's input product is never part of a batch.
+    if (layer(step.first_state) > 0) copy(work_.weights.w_ih, from.w_ih);
     copy(work_.weights.w_hh, from.w_hh);
     copy(work_.weights.w_hr, from.w_hr);
 }
