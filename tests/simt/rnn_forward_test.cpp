@@ -85,7 +85,6 @@ cuda::CellForwardPart ForwardPart::cell_args(const StepWorld& w) const {
     cuda::CellForwardPart part;
     part.t = at.t;
     part.reverse = at.reverse ? 1 : 0;
-    part.first = w.rules.is_first(at.t, at.reverse) ? 1 : 0;
     part.x_preact = address(x);
     part.x_preact_stride = stride(x);
     part.h_preact = address(h);
