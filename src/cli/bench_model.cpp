@@ -9,9 +9,9 @@
 #include "src/cli/bench_case.hpp"
 #include "src/cli/bench_timing.hpp"
 #include "src/cli/common.hpp"
-#include "src/train/lm_sampler.hpp"
 #include "src/train/lm_trainer.hpp"
 #include "src/train/random.hpp"
+#include "src/train/token_stream.hpp"
 
 // `bench lm` and `bench sample`: the training step and the sampling step that `train` and `sample`
 // run, on a model with fresh weights and synthetic ids.
@@ -55,6 +55,8 @@ void add_model_flags(CLI::App& app, ModelFlags& flags) {
     flag_device(app, flags.device);
     flag_dtype(app, flags.dtype);
     flag_threads(app, flags.threads);
+    app.add_flag("--no-graphs", flags.no_graphs,
+                 "CUDA: enqueue each step anew instead of replaying a graph");
     add_timing_flags(app, flags.timing);
     flag_json(app, flags.json);
 }
@@ -164,6 +166,14 @@ int bench_lm(const ModelFlags& flags) {
     return kExitDone;
 }
 
+/// Of one of the `items` that each repetition made.
+Timing per_item(Timing timing, std::int64_t items) {
+    for (double* ms : {&timing.median_ms, &timing.p10_ms, &timing.p90_ms}) {
+        *ms /= static_cast<double>(items);
+    }
+    return timing;
+}
+
 int bench_sample(const ModelFlags& flags) {
     catch_interrupts();
     BenchReport report(flags.json);
@@ -172,14 +182,18 @@ int bench_sample(const ModelFlags& flags) {
         config.batch_size = 1;
         train::LmModel model(config, 1, 1, nullptr);
         model.initialize();
-        train::LmSampler sampler(model);
-        train::TokenDraw draw(train::SampleOptions{});
-        std::int32_t token = 0;
-        std::uint64_t count = 0;
-        const Timing timing = measure(flags.timing, [&] {
-            const double uniform = train::random_uniform(1, train::RandomStream::kSample, count++);
-            token = sampler.sample(token, draw, uniform);
-        });
+        train::StreamOptions options;
+        options.prompt = {0};
+        options.graphs = config.graphs;
+        const auto stream = train::TokenStream::make(model, options);
+        const std::int64_t tokens = stream->batch_size();
+        const Timing timing = per_item(measure(flags.timing,
+                                               [&] {
+                                                   for (std::int64_t i = 0; i < tokens; ++i) {
+                                                       stream->next();
+                                                   }
+                                               }),
+                                       tokens);
         if (interrupted()) return kExitInterrupted;
         report.add(json_of(config, "sample", model.plan().options().num_threads), timing,
                    flops_of(config, BenchMode::kInfer));
@@ -207,8 +221,6 @@ void add_bench_model(CLI::App& bench, Context& context) {
     lm->add_option("--dropout", lm_flags->dropout,
                    "Probability of dropping an output of a recurrent layer")
         ->capture_default_str();
-    lm->add_flag("--no-graphs", lm_flags->no_graphs,
-                 "CUDA: enqueue each step anew instead of replaying it as one graph");
     lm->callback(
         [&context, lm_flags] { context.action = [lm_flags] { return bench_lm(*lm_flags); }; });
 

@@ -2,13 +2,13 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "carousel/error.hpp"
 #include "src/cli/commands.hpp"
 #include "src/cli/common.hpp"
 #include "src/train/checkpoint.hpp"
-#include "src/train/lm_sampler.hpp"
-#include "src/train/random.hpp"
+#include "src/train/token_stream.hpp"
 
 // `carousel sample`: text from a trained character model, one character at a time.
 
@@ -19,8 +19,9 @@ struct SampleFlags {
     std::string run;
     std::string prompt;
     std::int64_t length = 500;
-    train::SampleOptions options;
+    train::SampleOptions draw;
     std::uint64_t seed = 1;
+    bool no_graphs = false;
     std::string device = "auto";
     int threads = 0;
 };
@@ -38,31 +39,29 @@ std::vector<std::int32_t> first_tokens(const data::Vocabulary& vocabulary,
 }
 
 int sample(const SampleFlags& flags) {
-    train::TokenDraw draw(flags.options);
+    train::StreamOptions options;
+    options.draw = flags.draw;
+    options.seed = flags.seed;
+    options.length = flags.length;
+    options.graphs = !flags.no_graphs;
+    train::validate(options.draw);
     const std::string folder = train::checkpoint_folder(flags.run);
     train::ModelFile file = train::read_model_file(folder);
-    // The sampler runs on the CPU whatever the device, which must be there all the same.
-    resolve_device(flags.device);
+    file.config.device = resolve_device(flags.device);
     file.config.num_threads = flags.threads;
-    const std::vector<std::int32_t> prompt = first_tokens(file.vocabulary, flags.prompt);
+    options.prompt = first_tokens(file.vocabulary, flags.prompt);
     std::unique_ptr<train::LmModel> model = train::load_model(folder, file.config, 1, 1);
-    train::LmSampler sampler(*model);
+    const auto stream = train::TokenStream::make(*model, std::move(options));
     model.reset();
 
-    const bool streams = ::isatty(STDOUT_FILENO) == 1;
+    const bool shows = ::isatty(STDOUT_FILENO) == 1;
     print(flags.prompt);
-    const double* logits = nullptr;
-    for (const std::int32_t token : prompt) logits = sampler.next(token);
     std::string text;
     for (std::int64_t i = 0; i < flags.length; ++i) {
-        const double uniform = train::random_uniform(flags.seed, train::RandomStream::kSample,
-                                                     static_cast<std::uint64_t>(i));
-        const std::int32_t token = draw(logits, sampler.vocab_size(), uniform);
         text.clear();
-        data::append_utf8(text, file.vocabulary.code_point(token));
+        data::append_utf8(text, file.vocabulary.code_point(stream->next()));
         print(text);
-        if (streams) flush_output();
-        if (i + 1 < flags.length) logits = sampler.next(token);
+        if (shows) flush_output();
     }
     print_line("");
     return kExitDone;
@@ -82,18 +81,20 @@ void add_sample(CLI::App& app, Context& context) {
         ->capture_default_str();
     command
         .add_option(
-            "--temperature", flags->options.temperature,
+            "--temperature", flags->draw.temperature,
             "Divides the logits: below 1 bolder, above 1 wilder, 0 always the most probable")
         ->capture_default_str();
-    command.add_option("--top-k", flags->options.top_k, "Draw among the K most probable; 0 = all")
+    command.add_option("--top-k", flags->draw.top_k, "Draw among the K most probable; 0 = all")
         ->capture_default_str();
     command
-        .add_option("--top-p", flags->options.top_p,
+        .add_option("--top-p", flags->draw.top_p,
                     "Draw among the fewest characters whose probability reaches P; 1 = all")
         ->capture_default_str();
     flag_seed(command, flags->seed);
     flag_device(command, flags->device);
     flag_threads(command, flags->threads);
+    command.add_flag("--no-graphs", flags->no_graphs,
+                     "CUDA: enqueue each character anew instead of replaying a graph of several");
     command.callback([flags, &context] { context.action = [flags] { return sample(*flags); }; });
 }
 

@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "carousel/error.hpp"
-#include "src/backend/ops.hpp"
 #include "src/train/parse.hpp"
 #include "src/util/dtypes.hpp"
 
@@ -78,109 +77,33 @@ LmConfig on_cpu(LmConfig config) {
     return config;
 }
 
-/// `count` numbers on the CPU, from the master of a parameter and what lies behind it.
-Buffer copy_of(const ParameterSet& params, const char* name, std::int64_t count) {
-    const TensorView view = params.master(params.find(name));
-    Buffer buffer(static_cast<std::size_t>(count) * dtype_bytes(view.dtype), Device::cpu(),
-                  "weights of the sampler");
-    copy_to_host(buffer.data(), view.data, buffer.bytes(), view.device);
-    return buffer;
-}
-
-RnnPlan sampling_plan(const LmConfig& config, const ModuleContext& context) {
-    RnnPlanOptions options;
-    options.seq_len = 1;
-    options.batch_size = 1;
-    options.training = false;
-    options.device = context.device();
-    options.pool = context.pool();
-    RnnSpec spec = config.rnn_spec();
-    spec.dropout = 0.0;
-    return RnnPlan::create(spec, options);
-}
-
 }  // namespace
 
 LmSampler::LmSampler(LmModel& model)
-    : config_(on_cpu(model.config())),
-      context_(config_.dtype, config_.device, model.params().context().pool()),
-      plan_(sampling_plan(config_, context_)),
-      state_(config_, 1) {
-    const ParameterSet& params = model.params();
-    const Device device = context_.device();
-    const std::size_t element = dtype_bytes(config_.dtype);
-    if (config_.embedding_size > 0) {
-        embedding_ =
-            copy_of(params, "embedding.weight", config_.vocab_size * config_.embedding_size);
-    }
-    weight_ = copy_of(params, "output.weight", config_.vocab_size * config_.hidden_size);
-    bias_ = copy_of(params, "output.bias", config_.vocab_size);
-    // Tensors of a stack lie without gaps.
-    const Buffer stack = copy_of(params, "rnn.weight_ih_l0", param_count(plan_.spec()));
-    const RnnParams rnn = params_from_flat(plan_.spec(), stack.data(), device);
-    packed_ = std::make_unique<PackedWeights>(
-        PackedWeights::make(plan_.spec(), rnn, device, context_.pool().get()));
-    workspace_ = Buffer(plan_.workspace_bytes(), device, "workspace of the sampler");
-    const auto input = config_.input_size(), hidden = config_.hidden_size;
-    x_ = Buffer(static_cast<std::size_t>(input) * element, device, "input of one step");
-    x_.zero();
-    y_ = Buffer(static_cast<std::size_t>(hidden) * element, device, "output of one step");
-    logits_ = Buffer(static_cast<std::size_t>(config_.vocab_size) * element, device, "logits");
-    logits_f64_.resize(static_cast<std::size_t>(config_.vocab_size));
-
-    const DType dtype = config_.dtype;
-    const std::int64_t layers = config_.num_layers;
-    args_.seq_len = 1;
-    args_.batch_size = 1;
-    args_.x = TensorView(x_.data(), dtype, {1, 1, input}, device);
-    args_.y = TensorView(y_.data(), dtype, {1, 1, hidden}, device);
-    args_.hy = TensorView(state_.h.data(), dtype, {layers, 1, hidden}, device);
-    args_.hx = args_.hy;
-    if (cell_has_c(config_.cell)) {
-        args_.cy = TensorView(state_.c.data(), dtype, {layers, 1, hidden}, device);
-        args_.cx = args_.cy;
-    }
-    args_.packed = packed_.get();
-    args_.workspace = workspace_.data();
-    args_.workspace_bytes = workspace_.bytes();
-}
+    : step_(model, on_cpu(model.config())),
+      logits_f64_(static_cast<std::size_t>(model.config().vocab_size)) {}
 
 const double* LmSampler::next(std::int32_t token) {
-    if (token < 0 || token >= config_.vocab_size) {
+    if (token < 0 || token >= vocab_size()) {
         throw Error(ErrorCode::kInvalidArgument, "token " + std::to_string(token) +
                                                      " is outside the vocabulary of " +
-                                                     std::to_string(config_.vocab_size));
+                                                     std::to_string(vocab_size()));
     }
-    Ops& ops = context_.ops();
-    if (config_.embedding_size > 0) {
-        const GatherRowsArgs gather{embedding_.data(), config_.embedding_size, &token, 1,
-                                    x_.data()};
-        ops.gather_rows(gather);
+    step_.feed(&token);
+    step_.score();
+    const auto widen = [&](const auto* logits) {
+        std::copy_n(logits, logits_f64_.size(), logits_f64_.begin());
+    };
+    if (step_.config().dtype == DType::kF64) {
+        widen(static_cast<const double*>(step_.logits()));
     } else {
-        if (one_ >= 0) ops.set_one_hot(x_.data(), config_.vocab_size, &one_, 1, 0.0);
-        one_ = token;
-        ops.set_one_hot(x_.data(), config_.vocab_size, &one_, 1, 1.0);
-    }
-    forward_inference(plan_, args_);
-    MatVecArgs output;
-    output.weight = weight_.data();
-    output.rows = config_.vocab_size;
-    output.cols = config_.hidden_size;
-    output.x = y_.data();
-    output.bias = bias_.data();
-    output.y = logits_.data();
-    ops.matvec(output);
-    for (std::size_t j = 0; j < logits_f64_.size(); ++j) {
-        logits_f64_[j] = config_.dtype == DType::kF64 ? logits_.as<double>()[j]
-                                                      : static_cast<double>(logits_.as<float>()[j]);
+        widen(static_cast<const float*>(step_.logits()));
     }
     return logits_f64_.data();
 }
 
 std::int32_t LmSampler::sample(std::int32_t token, TokenDraw& draw, double uniform) {
-    return draw(next(token), config_.vocab_size, uniform);
+    return draw(next(token), vocab_size(), uniform);
 }
-
-void LmSampler::reset() { state_.zero(); }
 
 }  // namespace carousel::train

@@ -1,11 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
-#include "carousel/rnn.hpp"
-#include "src/train/lm_model.hpp"
+#include "src/train/token_step.hpp"
 
 namespace carousel::train {
 
@@ -32,8 +30,7 @@ private:
     std::vector<std::int32_t> order_;
 };
 
-/// Runs a trained model token by token, state carried; weights are packed once. It runs on the CPU,
-/// in f64 for models in f64, else in f32: one token of one stream is no work for another device.
+/// Runs a trained model token by token on the CPU, in f64 for models in f64, else in f32.
 class LmSampler {
 public:
     /// Packs the model's weights of now (in 16-bit types the masters). The sampler keeps its own
@@ -44,20 +41,12 @@ public:
     const double* next(std::int32_t token);
     /// As next() and a draw from the logits.
     std::int32_t sample(std::int32_t token, TokenDraw& draw, double uniform);
-    void reset();
-    std::int64_t vocab_size() const noexcept { return config_.vocab_size; }
+    void reset() { step_.reset(); }
+    std::int64_t vocab_size() const noexcept { return step_.config().vocab_size; }
 
 private:
-    LmConfig config_;
-    ModuleContext context_;
-    Buffer embedding_, weight_, bias_;
-    RnnPlan plan_;
-    std::unique_ptr<PackedWeights> packed_;
-    Buffer workspace_, x_, y_, logits_;
+    TokenStep step_;
     std::vector<double> logits_f64_;
-    std::int32_t one_ = -1;  ///< where the one of a one-hot x is
-    LmState state_;
-    RnnForwardArgs args_;
 };
 
 }  // namespace carousel::train

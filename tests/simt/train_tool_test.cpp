@@ -159,8 +159,16 @@ TEST(SimtTool, TrainsResumesScoresAndSamplesOnEitherDevice) {
             .get<double>();
     };
     EXPECT_NEAR(score("cuda"), score("cpu"), 1e-5);
-    EXPECT_EQ(tool("sample " + cuda + " --length 20 --device cuda"),
-              tool("sample " + cuda + " --length 20 --device cpu"));
+    // Replays of a batch show that it was the device that drew.
+    const std::string sample = "sample " + cuda + " --length 70 --top-k 4 --device ";
+    const std::string drawn = tool(sample + "cpu");
+    device->reset_counts();
+    EXPECT_EQ(tool(sample + "cuda"), drawn);
+    EXPECT_GT(device->counts().graph_launches, 1);
+    device->reset_counts();
+    EXPECT_EQ(tool(sample + "cuda --no-graphs"), drawn);
+    EXPECT_EQ(device->counts().graph_launches, 0);
+    EXPECT_GT(device->counts().launches, 70 * 3);
 
     const std::string narrow = train("f16", "--device cuda --dtype f16");
     tool("train --resume " + narrow + " --steps 8 --device cpu --dtype f32");
