@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <map>
 
 namespace carousel::bench {
 
@@ -53,41 +54,59 @@ void take_turn(Lane& lane) {
     }
 }
 
+/// The times of a lane that others of its group may leave for; negative: none.
+double racing_ms(const Lane& lane) {
+    if (!lane.racing || !lane.contender->is_peer) return -1.0;
+    return quantiles_of(lane.standing->turns_ms).median;
+}
+
 void drop_slow(std::vector<Lane>& peers, double factor) {
-    double best = -1.0;
+    std::map<std::string, double> best;
     for (const Lane& lane : peers) {
-        if (!lane.racing || !lane.contender->is_peer) continue;
-        const double ms = quantiles_of(lane.standing->turns_ms).median;
-        if (best < 0.0 || ms < best) best = ms;
+        const double ms = racing_ms(lane);
+        if (ms < 0.0) continue;
+        const auto [of_group, first] = best.emplace(lane.contender->group, ms);
+        if (!first) of_group->second = std::min(of_group->second, ms);
     }
     for (Lane& lane : peers) {
-        if (lane.racing && lane.contender->is_peer &&
-            quantiles_of(lane.standing->turns_ms).median > factor * best) {
-            lane.racing = false;
-        }
+        if (racing_ms(lane) > factor * best[lane.contender->group]) lane.racing = false;
+    }
+}
+
+void pair_up(const Standing& ours, Standing& peer) {
+    const std::size_t pairs = std::min(peer.turns_ms.size(), ours.turns_ms.size());
+    for (std::size_t turn = 0; turn < pairs; ++turn) {
+        peer.ratios.push_back(peer.turns_ms[turn] / ours.turns_ms[turn]);
     }
 }
 
 void judge(Verdict& verdict) {
     verdict.ours.ms = quantiles_of(verdict.ours.turns_ms);
-    // Those that left early were slower than one that stayed, by the same rounds.
-    for (std::size_t i = 0; i < verdict.peers.size(); ++i) {
-        Standing& peer = verdict.peers[i];
-        if (!running(peer) || peer.turns_ms.empty() || !running(verdict.ours)) continue;
+    verdict.best = -1;
+    if (!running(verdict.ours)) return;
+    std::size_t most = 0;
+    for (Standing& peer : verdict.peers) {
+        if (!running(peer)) continue;
         peer.ms = quantiles_of(peer.turns_ms);
-        std::vector<double> ratios;
-        for (std::size_t turn = 0;
-             turn < std::min(peer.turns_ms.size(), verdict.ours.turns_ms.size()); ++turn) {
-            ratios.push_back(peer.turns_ms[turn] / verdict.ours.turns_ms[turn]);
-        }
-        peer.ratio = quantiles_of(ratios);
-        if (!peer.is_peer) continue;
+        peer.ratio = quantiles_of(peer.ratios);
+        if (peer.is_peer) most = std::max(most, peer.ratios.size());
+    }
+    for (std::size_t i = 0; i < verdict.peers.size(); ++i) {
+        const Standing& peer = verdict.peers[i];
+        // Those that left early were slower than one that stayed.
+        const bool stayed = !peer.ratios.empty() && 2 * peer.ratios.size() >= most;
+        if (!running(peer) || !peer.is_peer || !stayed) continue;
         const Standing* best = verdict.best_peer();
-        if (best == nullptr || peer.turns_ms.size() > best->turns_ms.size() ||
-            (peer.turns_ms.size() == best->turns_ms.size() && peer.ms.median < best->ms.median)) {
+        if (best == nullptr || peer.ratio.median < best->ratio.median) {
             verdict.best = static_cast<int>(i);
         }
     }
+}
+
+void append(Standing& standing, const Standing& later) {
+    if (standing.refused.empty()) standing.refused = later.refused;
+    standing.turns_ms.insert(standing.turns_ms.end(), later.turns_ms.begin(), later.turns_ms.end());
+    standing.ratios.insert(standing.ratios.end(), later.ratios.begin(), later.ratios.end());
 }
 
 }  // namespace
@@ -130,8 +149,23 @@ Verdict compare(const Contender& ours, const std::vector<Contender>& peers,
         if (round % 2 == 1) take_turn(lane_of_ours);
         if (round + 1 == options.pairs_before_dropping) drop_slow(lanes, options.drop_factor);
     }
+    for (Standing& peer : verdict.peers) pair_up(verdict.ours, peer);
     judge(verdict);
     return verdict;
+}
+
+void append(Verdict& verdict, const Verdict& later) {
+    append(verdict.ours, later.ours);
+    for (const Standing& peer : later.peers) {
+        const auto same = std::find_if(verdict.peers.begin(), verdict.peers.end(),
+                                       [&](const Standing& s) { return s.name == peer.name; });
+        if (same == verdict.peers.end()) {
+            verdict.peers.push_back(peer);
+        } else {
+            append(*same, peer);
+        }
+    }
+    judge(verdict);
 }
 
 }  // namespace carousel::bench

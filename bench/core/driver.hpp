@@ -6,7 +6,7 @@
 
 // The one protocol of every comparison: check, warm up, alternate peer and ours, report the median,
 // the 10th and 90th percentile of each and of the ratio, pair by pair. What a turn is (wall clock on
-// the CPU, events on a card) is the caller's.
+// the CPU, events on a card) is the venue's.
 
 namespace carousel::bench {
 
@@ -27,13 +27,15 @@ struct Contender {
     std::function<double()> turn;
     /// False: timed beside the others, but never the best peer, and it never leaves early.
     bool is_peer = true;
+    /// Peers leave early when they are slower than another of the same group.
+    std::string group{};
 };
 
 struct DriverOptions {
     double allowed_error = 1e-4;
     int min_pairs = 5;
     double budget_ms = 2000.0;
-    /// After `pairs_before_dropping` rounds, peers this much slower than the best peer leave.
+    /// After `pairs_before_dropping` rounds, peers this much slower than the best of their group leave.
     double drop_factor = 1.2;
     int pairs_before_dropping = 2;
     std::function<double()> now_ms;  ///< empty: the steady clock
@@ -46,14 +48,15 @@ struct Standing {
     std::string refused;  ///< why it was not timed; empty = it was
     bool is_peer = true;
     std::vector<double> turns_ms;
-    Quantiles ms;
-    Quantiles ratio;  ///< its time over ours, pair by pair; zeros for ours
+    std::vector<double> ratios;  ///< its time over ours, pair by pair; empty for ours
+    Quantiles ms, ratio;         ///< of turns_ms and ratios
 };
 
 struct Verdict {
     Standing ours;
     std::vector<Standing> peers;  ///< in the order given
-    int best = -1;                ///< the fastest peer that was timed; -1 = none
+    /// The fastest peer by its ratio, of those that did not leave early; -1 = none.
+    int best = -1;
     const Standing* best_peer() const {
         return best < 0 ? nullptr : &peers[static_cast<std::size_t>(best)];
     }
@@ -64,5 +67,9 @@ struct Verdict {
 /// throws while it is timed is refused from then on, with its turns forgotten.
 Verdict compare(const Contender& ours, const std::vector<Contender>& peers,
                 const DriverOptions& options);
+
+/// Adds what a later comparison of the same contenders found: turns and pairs of both count alike.
+/// A contender that was refused in either is refused.
+void append(Verdict& verdict, const Verdict& later);
 
 }  // namespace carousel::bench

@@ -181,7 +181,7 @@ std::vector<GridRow> read_grid(const std::string& path) {
 }
 
 bool in_grid(const GridRow& row, const std::string& name) {
-    if (name == "all") return true;
+    if (name == "all" || name == "cpu") return true;
     if (name == "headline") return row.headline;
     if (name == "deepbench") return row.id.rfind("DB", 0) == 0;
     if (name == "flashrnn") return row.id.rfind("FR", 0) == 0;

@@ -34,7 +34,7 @@ GridRow parse_grid_row(const std::string& place, const std::string& line);
 /// All rows. Errors: InvalidArgument: no such file, a bad line, an id that occurs twice.
 std::vector<GridRow> read_grid(const std::string& path);
 
-/// True if the row is of `--grid name`: headline, deepbench, flashrnn or all.
+/// True if the row is of `--grid name`: headline, deepbench, flashrnn, all, or cpu (a file of its own).
 /// Errors: InvalidArgument: another name.
 bool in_grid(const GridRow& row, const std::string& name);
 

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "bench/gpu/gpu_contender.hpp"
+#include "bench/gpu/gpu_venue.hpp"
 
 namespace carousel::bench {
 

@@ -8,8 +8,8 @@ namespace carousel::bench {
 std::string cudnn_reason() { return "this build was configured without cuDNN's headers"; }
 std::string cudnn_version() { return "absent"; }
 
-std::unique_ptr<GpuSide> make_cudnn_side(const GpuProblem&, GpuArena&,
-                                         std::shared_ptr<cuda::DeviceApi>, const CudnnOptions&) {
+std::unique_ptr<Side> make_cudnn_side(const Problem&, Arena&, std::shared_ptr<cuda::DeviceApi>,
+                                      const CudnnOptions&) {
     throw Error(ErrorCode::kUnsupported, cudnn_reason());
 }
 

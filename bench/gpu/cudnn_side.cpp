@@ -74,9 +74,9 @@ struct Piece {
     std::int64_t in_space = 0, in_flat = 0, count = 0;
 };
 
-class CudnnSide final : public GpuSide {
+class CudnnSide final : public Side {
 public:
-    CudnnSide(const GpuProblem& problem, GpuArena& arena, std::shared_ptr<cuda::DeviceApi> api,
+    CudnnSide(const Problem& problem, Arena& arena, std::shared_ptr<cuda::DeviceApi> api,
               const CudnnOptions& options)
         : problem_(problem), arena_(arena), api_(std::move(api)), options_(options) {
         const std::string cannot = cudnn_cannot(problem.grid_case);
@@ -93,9 +93,9 @@ public:
     std::size_t workspace_bytes() const override { return workspace_bytes_; }
     std::size_t reserve_bytes() const override { return reserve_bytes_; }
     bool backward_changes_reserve() const override { return true; }
-    void forward(cuda::Queue queue, bool training) override;
-    void backward(cuda::Queue queue, bool weights) override;
-    GpuOutcome outcome(bool states_and_weights) override;
+    void forward(StreamRef stream, bool training) override;
+    void backward(StreamRef stream, bool weights) override;
+    Outcome outcome(bool states_and_weights) override;
 
 private:
     const RnnSpec& spec() const { return problem_.grid_case.spec; }
@@ -110,8 +110,8 @@ private:
                    int gate);
     void bring_weights_in();
 
-    const GpuProblem& problem_;
-    GpuArena& arena_;
+    const Problem& problem_;
+    Arena& arena_;
     std::shared_ptr<cuda::DeviceApi> api_;
     CudnnOptions options_;
     std::shared_ptr<SharedHandle> shared_ = shared_handle();
@@ -298,8 +298,8 @@ void CudnnSide::bring_weights_in() {
     api_->synchronize(queue);
 }
 
-void CudnnSide::forward(cuda::Queue queue, bool training) {
-    set_stream(queue);
+void CudnnSide::forward(StreamRef stream, bool training) {
+    set_stream({stream.native});
     check_cudnn(
         cudnn().RNNForward(
             handle(), rnn_.get(), training ? CUDNN_FWD_MODE_TRAINING : CUDNN_FWD_MODE_INFERENCE,
@@ -312,7 +312,8 @@ void CudnnSide::forward(cuda::Queue queue, bool training) {
         "cudnnRNNForward");
 }
 
-void CudnnSide::backward(cuda::Queue queue, bool weights) {
+void CudnnSide::backward(StreamRef stream, bool weights) {
+    const cuda::Queue queue{stream.native};
     set_stream(queue);
     check_cudnn(
         cudnn().RNNBackwardData_v8(
@@ -333,12 +334,12 @@ void CudnnSide::backward(cuda::Queue queue, bool weights) {
                 "cudnnRNNBackwardWeights_v8");
 }
 
-GpuOutcome CudnnSide::outcome(bool states_and_weights) {
+Outcome CudnnSide::outcome(bool states_and_weights) {
     const auto read = [&](const Buffer& buffer, std::int64_t count) {
         return values_of(buffer.data(), problem_.value, count, problem_.device);
     };
     const bool training = !problem_.grid_case.inference_only;
-    GpuOutcome out;
+    Outcome out;
     out.hy = read(arena_.hy, problem_.h_count());
     if (training) {
         out.dhx = read(arena_.dhx, problem_.h_count());
@@ -362,9 +363,9 @@ GpuOutcome CudnnSide::outcome(bool states_and_weights) {
 
 }  // namespace
 
-std::unique_ptr<GpuSide> make_cudnn_side(const GpuProblem& problem, GpuArena& arena,
-                                         std::shared_ptr<cuda::DeviceApi> api,
-                                         const CudnnOptions& options) {
+std::unique_ptr<Side> make_cudnn_side(const Problem& problem, Arena& arena,
+                                      std::shared_ptr<cuda::DeviceApi> api,
+                                      const CudnnOptions& options) {
     if (!cudnn_reason().empty()) throw Error(ErrorCode::kUnsupported, cudnn_reason());
     return std::make_unique<CudnnSide>(problem, arena, std::move(api), options);
 }

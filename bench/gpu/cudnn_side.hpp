@@ -3,8 +3,9 @@
 #include <memory>
 #include <string>
 
+#include "bench/core/side.hpp"
 #include "bench/gpu/cudnn_options.hpp"
-#include "bench/gpu/gpu_side.hpp"
+#include "src/backend/cuda/device_api.hpp"
 
 namespace carousel::bench {
 
@@ -17,8 +18,8 @@ std::string cudnn_version();
 /// cuDNN's RNN on a problem, through its API of version 9. Weights are brought into its weight space
 /// when the side is made; gradients of weights are zeroed, in time, before it adds to them.
 /// Errors: Unsupported: cuDNN refuses the options, with its words; OutOfMemory; Cuda.
-std::unique_ptr<GpuSide> make_cudnn_side(const GpuProblem& problem, GpuArena& arena,
-                                         std::shared_ptr<cuda::DeviceApi> api,
-                                         const CudnnOptions& options);
+std::unique_ptr<Side> make_cudnn_side(const Problem& problem, Arena& arena,
+                                      std::shared_ptr<cuda::DeviceApi> api,
+                                      const CudnnOptions& options);
 
 }  // namespace carousel::bench

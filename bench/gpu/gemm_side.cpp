@@ -7,7 +7,7 @@
 
 namespace carousel::bench {
 
-GemmSide::GemmSide(const GpuProblem& problem, GpuArena& arena, std::shared_ptr<cuda::DeviceApi> api)
+GemmSide::GemmSide(const Problem& problem, Arena& arena, std::shared_ptr<cuda::DeviceApi> api)
     : problem_(problem),
       arena_(arena),
       api_(std::move(api)),
@@ -134,15 +134,15 @@ void GemmSide::enqueue_backward(cuda::Queue queue, std::int64_t state, bool weig
     api_->gemm(queue, g);
 }
 
-void GemmSide::forward(cuda::Queue queue, bool) {
+void GemmSide::forward(StreamRef stream, bool) {
     for (std::int64_t state = 0; state < problem_.grid_case.spec.num_states(); ++state) {
-        enqueue_forward(queue, state);
+        enqueue_forward({stream.native}, state);
     }
 }
 
-void GemmSide::backward(cuda::Queue queue, bool weights) {
+void GemmSide::backward(StreamRef stream, bool weights) {
     for (std::int64_t state = problem_.grid_case.spec.num_states(); state-- > 0;) {
-        enqueue_backward(queue, state, weights);
+        enqueue_backward({stream.native}, state, weights);
     }
 }
 

@@ -2,18 +2,18 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <regex>
 #include <string>
 #include <vector>
 
-#include "bench/gpu/carousel_gpu_side.hpp"
+#include "bench/core/carousel_side.hpp"
+#include "bench/core/environment.hpp"
+#include "bench/core/report.hpp"
+#include "bench/core/row_bench.hpp"
 #include "bench/gpu/cuda_timer.hpp"
 #include "bench/gpu/cudnn_side.hpp"
 #include "bench/gpu/environment.hpp"
 #include "bench/gpu/gemm_side.hpp"
 #include "bench/gpu/gpu_flags.hpp"
-#include "bench/gpu/gpu_report.hpp"
-#include "bench/gpu/row_bench.hpp"
 #include "carousel/error.hpp"
 #include "src/backend/cuda/device_query.hpp"
 
@@ -46,19 +46,19 @@ public:
     int all(const std::vector<GridCase>& cases) {
         const double begin = now_s();
         use_cuda_device(flags_.device);
-        bench_.api = cuda::device_api(flags_.device);
-        bench_.queue = bench_.api->default_queue();
+        venue_.api = cuda::device_api(flags_.device);
+        venue_.queue = venue_.api->default_queue();
         const auto timer = make_cuda_timer();
-        bench_.timer = timer.get();
-        bench_.turn_ms = flags_.turn_ms;
-        const Buffer flush(flags_.l2 == "warm" ? 0 : kFlushBytes, bench_.api->device(), "L2 flush");
+        venue_.timer = timer.get();
+        venue_.turn_ms = flags_.turn_ms;
+        const Buffer flush(flags_.l2 == "warm" ? 0 : kFlushBytes, venue_.api->device(), "L2 flush");
         header(cases.size());
         std::size_t done = 0;
         for (; done < cases.size(); ++done) {
             if (flags_.budget_s > 0.0 && now_s() - begin > flags_.budget_s) break;
             const GridCase& c = cases[done];
             if (!c.not_yet.empty()) {
-                add(json_of_missing(c, c.not_yet));
+                print_line(json_of_missing(c, c.not_yet, "gpu"), flags_.json);
                 continue;
             }
             if (flags_.l2 != "flushed") row(c, nullptr);
@@ -70,7 +70,7 @@ public:
 
 private:
     void header(std::size_t rows) const {
-        const cuda::DeviceCaps& caps = bench_.api->caps();
+        const cuda::DeviceCaps& caps = venue_.api->caps();
         nlohmann::ordered_json j{{"bench", "gpu"},
                                  {"about", "machine"},
                                  {"gpu", caps.name},
@@ -95,15 +95,15 @@ private:
     }
 
     void row(const GridCase& c, void* flush_memory) {
-        GpuBench bench = bench_;
-        bench.flush_memory = flush_memory;
-        bench.flush_bytes = flush_memory == nullptr ? 0 : kFlushBytes;
-        const auto api = bench_.api;
+        GpuVenue venue = venue_;
+        venue.flush_memory = flush_memory;
+        venue.flush_bytes = flush_memory == nullptr ? 0 : kFlushBytes;
+        const auto api = venue_.api;
         const Algorithm algorithm = flags_.algorithm;
         SideMaker ours;
         ours.name = "carousel";
-        ours.make = [algorithm](const GpuProblem& p, GpuArena& a) -> std::unique_ptr<GpuSide> {
-            return std::make_unique<CarouselGpuSide>(p, a, algorithm);
+        ours.make = [algorithm](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
+            return std::make_unique<CarouselSide>(p, a, algorithm);
         };
         std::vector<SideMaker> others;
         if (flags_.peer_cudnn) {
@@ -115,7 +115,7 @@ private:
                 SideMaker maker;
                 maker.name = "cudnn " + options.name();
                 maker.resets = false;
-                maker.make = [api, options](const GpuProblem& p, GpuArena& a) {
+                maker.make = [api, options](const Problem& p, Arena& a) {
                     return make_cudnn_side(p, a, api, options);
                 };
                 others.push_back(std::move(maker));
@@ -125,7 +125,7 @@ private:
             SideMaker maker;
             maker.name = "gemm";
             maker.is_peer = maker.checked = false;
-            maker.make = [api](const GpuProblem& p, GpuArena& a) -> std::unique_ptr<GpuSide> {
+            maker.make = [api](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
                 return std::make_unique<GemmSide>(p, a, api);
             };
             others.push_back(std::move(maker));
@@ -134,23 +134,18 @@ private:
         options.passes = flags_.passes;
         options.min_pairs = flags_.min_pairs;
         options.pass_ms = flags_.pass_ms;
-        const RowResult result = run_row(c, bench, ours, others, options);
+        const RowResult result = run_row(c, venue, ours, others, options);
         if (!result.failed.empty()) {
             ++failures_;
-            add(json_of_missing(c, result.failed));
+            print_line(json_of_missing(c, result.failed, "gpu"), flags_.json);
         }
-        for (const auto& line : json_lines(result, figures_, "cudnn " + pytorch_choice(c).name())) {
-            add(line);
-        }
-    }
-
-    void add(const nlohmann::ordered_json& line) const {
-        print(flags_.json ? line.dump() : table_line(line));
-        if (flags_.json || !line.contains("left_out")) return;
-        for (const auto& left : line.at("left_out")) {
-            print("        " + left.at("name").get<std::string>() + ": " +
-                  left.at("why").get<std::string>());
-        }
+        ReportOptions report;
+        report.bench = "gpu";
+        report.pytorch_choice = "cudnn " + pytorch_choice(c).name();
+        report.bound = [this](const PassResult& p) {
+            return lower_bound(p.grid_case, p.pass, figures_);
+        };
+        for (const auto& line : json_lines(result, report)) print_line(line, flags_.json);
     }
 
     void footer(const std::vector<GridCase>& cases, std::size_t done, double seconds) const {
@@ -167,45 +162,14 @@ private:
 
     GpuFlags flags_;
     CardFigures figures_;
-    GpuBench bench_;
+    GpuVenue venue_;
     int failures_ = 0;
 };
 
-std::vector<GridCase> cases_of(const GpuFlags& flags) {
-    if (!flags.line.empty()) {
-        std::vector<GridCase> one;
-        const GridRow row = parse_grid_row("flags", flags.line);
-        for (const std::string& dtype : row.dtypes) one.push_back(make_case(row, "", dtype));
-        return one;
-    }
-    const std::regex wanted(flags.row);
-    std::vector<GridCase> cases;
-    for (const GridRow& row : read_grid(flags.shapes)) {
-        if (!in_grid(row, flags.grid) || !std::regex_search(row.text, wanted)) continue;
-        const std::vector<std::string> first_dtype{row.dtypes.front()};
-        const std::vector<std::string> first_cell{row.cells.front()};
-        for (const std::string& cell : flags.every_cell ? row.cells : first_cell) {
-            for (const std::string& dtype : !flags.dtypes.empty() ? flags.dtypes
-                                            : flags.every_dtype   ? row.dtypes
-                                                                  : first_dtype) {
-                cases.push_back(make_case(row, cell, dtype));
-            }
-        }
-    }
-    if (cases.empty()) {
-        throw Error(ErrorCode::kInvalidArgument, "no row of " + flags.shapes + " is in --grid " +
-                                                     flags.grid + " and matches '" + flags.row +
-                                                     "'.");
-    }
-    return in_order_of_value(std::move(cases));
-}
-
 int run(const GpuFlags& flags) {
-    const std::vector<GridCase> cases = cases_of(flags);
+    const std::vector<GridCase> cases = in_order_of_value(cases_of(flags));
     if (flags.list) {
-        for (const GridCase& c : cases) {
-            print(c.name() + ": " + (c.not_yet.empty() ? c.row.text : c.not_yet));
-        }
+        list_cases(cases);
         return 0;
     }
     const std::string reason = cuda_unusable_reason(flags.device);

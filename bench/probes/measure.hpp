@@ -7,7 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "bench/gpu/gpu_contender.hpp"
+#include "bench/gpu/gpu_venue.hpp"
 #include "bench/probes/probes.hpp"
 #include "carousel/tensor.hpp"
 #include "src/backend/cuda/device_api.hpp"

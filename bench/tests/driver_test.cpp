@@ -7,8 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "bench/side_by_side.hpp"
-
 namespace carousel::bench {
 namespace {
 
@@ -156,22 +154,43 @@ TEST(BenchDriver, WhatIsNoPeerIsTimedAndNeverTheBest) {
     EXPECT_NEAR(v.peers[0].ratio.median, 0.1, 0.001);
 }
 
-// The CPU's contestants go through the same driver.
-TEST(BenchDriver, ContestantsOfTheCpuAreTimedInPairs) {
-    volatile double sink = 0.0;
-    const auto work = [&sink](int rounds) {
-        return [&sink, rounds] {
-            for (int i = 0; i < rounds; ++i) sink = sink + 1.0;
-        };
-    };
-    std::vector<Contestant> contestants{{"ours", work(20'000), {}, {}},
-                                        {"same", work(20'000), {}, {}},
-                                        {"slowed", work(200'000), {}, {}}};
-    time_side_by_side(contestants, 0.0, 3);
-    ASSERT_EQ(contestants.size(), 2u);  // the slowed one left
-    EXPECT_EQ(contestants[1].name, "same");
-    EXPECT_EQ(contestants[0].turns_ms.size(), contestants[1].turns_ms.size());
-    EXPECT_GE(contestants[0].times_ms.size(), contestants[0].turns_ms.size());
+TEST(BenchDriver, OnlyThoseOfAGroupLeaveForEachOther) {
+    FakeMachine machine;
+    Contender plain = machine.contender("plain", 3.0), any = machine.contender("any", 1.0);
+    Contender other = machine.contender("other", 5.0);
+    plain.group = any.group = "first";
+    other.group = "second";
+    const Verdict v =
+        compare(machine.contender("ours", 1.0), {plain, any, other}, machine.options());
+    EXPECT_EQ(machine.count("turn plain"), 2);
+    EXPECT_EQ(machine.count("turn other"), 20);
+    EXPECT_EQ(v.best_peer()->name, "any");
+}
+
+TEST(BenchDriver, LaterVisitsCountAlike) {
+    FakeMachine machine;
+    DriverOptions options = machine.options();
+    options.min_pairs = 4;
+    options.drop_factor = 10.0;
+    Verdict all = compare(machine.contender("ours", 1.0),
+                          {machine.contender("a", 2.0), machine.contender("b", 1.9)}, options);
+    EXPECT_EQ(all.best_peer()->name, "b");
+    const Verdict later =
+        compare(machine.contender("ours", 1.0),
+                {machine.contender("b", 4.0), machine.contender("a", 2.0)}, options);
+    append(all, later);
+    EXPECT_EQ(all.ours.turns_ms.size(), 8u);
+    ASSERT_EQ(all.peers.size(), 2u);
+    EXPECT_EQ(all.peers[1].ratios.size(), 8u);
+    EXPECT_NEAR(all.peers[1].ratio.median, (1.9 + 4.0) / 2, 0.01);
+    EXPECT_NEAR(all.peers[1].ratio.p90, 4.0, 0.01);
+    EXPECT_EQ(all.best_peer()->name, "a");
+
+    Verdict broken = later;
+    broken.peers[1].refused = "out of memory";
+    append(all, broken);
+    EXPECT_EQ(all.best_peer()->name, "b");
+    EXPECT_EQ(all.peers[0].refused, "out of memory");
 }
 
 }  // namespace

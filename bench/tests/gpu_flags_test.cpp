@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "bench/core/environment.hpp"
 #include "bench/gpu/cudnn_options.hpp"
 #include "bench/gpu/environment.hpp"
 #include "carousel/error.hpp"

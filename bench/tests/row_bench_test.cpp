@@ -1,4 +1,4 @@
-#include "bench/gpu/row_bench.hpp"
+#include "bench/core/row_bench.hpp"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "bench/gpu/gpu_report.hpp"
+#include "bench/core/report.hpp"
+#include "bench/gpu/gpu_venue.hpp"
 #include "carousel/error.hpp"
 #include "tests/support/queued_device.hpp"
 
@@ -51,9 +52,9 @@ struct Behaviour {
     int backwards_without_reserve = 0;  ///< counted
 };
 
-class FakeSide final : public GpuSide {
+class FakeSide final : public Side {
 public:
-    FakeSide(const GpuProblem& problem, GpuArena& arena, std::shared_ptr<cuda::DeviceApi> api,
+    FakeSide(const Problem& problem, Arena& arena, std::shared_ptr<cuda::DeviceApi> api,
              std::string name, Behaviour& behaviour)
         : problem_(problem),
           arena_(arena),
@@ -67,10 +68,10 @@ public:
     std::size_t workspace_bytes() const override { return kUnitBytes; }
     std::size_t reserve_bytes() const override { return kUnitBytes; }
     bool backward_changes_reserve() const override { return behaviour_.changes_reserve; }
-    void forward(cuda::Queue queue, bool) override { work(queue); }
-    void backward(cuda::Queue queue, bool) override { work(queue); }
-    GpuOutcome outcome(bool states_and_weights) override {
-        GpuOutcome out = reference_outcome(problem_.grid_case, problem_.grid_case.row.reset > 0, 1);
+    void forward(StreamRef stream, bool) override { work({stream.native}); }
+    void backward(StreamRef stream, bool) override { work({stream.native}); }
+    Outcome outcome(bool states_and_weights) override {
+        Outcome out = reference_outcome(problem_.grid_case, problem_.grid_case.row.reset > 0, 1);
         const bool small = problem_.grid_case.seq_len <= 16;
         out.hy[0] += small ? behaviour_.wrong_by : behaviour_.wrong_at_size;
         if (states_and_weights) out.y.clear();
@@ -83,21 +84,31 @@ private:
             api_->copy(queue, arena_.workspace.data(), arena_.reserve.data(), kUnitBytes);
         }
     }
-    const GpuProblem& problem_;
-    GpuArena& arena_;
+    const Problem& problem_;
+    Arena& arena_;
     std::shared_ptr<cuda::DeviceApi> api_;
     std::string name_;
     Behaviour& behaviour_;
 };
 
+ReportOptions report(const std::string& pytorch_choice) {
+    ReportOptions options;
+    options.bench = "gpu";
+    options.pytorch_choice = pytorch_choice;
+    options.bound = [](const PassResult& p) {
+        return lower_bound(p.grid_case, p.pass, estimated_figures());
+    };
+    return options;
+}
+
 class BenchRow : public testing::Test {
 protected:
     BenchRow() : device_(std::make_shared<test::QueuedDevice>(kDevice)), timer_(*device_) {
         cuda::install_device_api(kDevice, device_);
-        bench_.api = device_;
-        bench_.queue = device_->default_queue();
-        bench_.timer = &timer_;
-        bench_.turn_ms = 0.5;
+        venue_.api = device_;
+        venue_.queue = device_->default_queue();
+        venue_.timer = &timer_;
+        venue_.turn_ms = 0.5;
         options_.pass_ms = 0.0;
         options_.min_pairs = 5;
         options_.screen_factor = 3.0;
@@ -107,8 +118,8 @@ protected:
     SideMaker maker(const std::string& name, Behaviour& behaviour) {
         SideMaker m;
         m.name = name;
-        m.make = [this, name, &behaviour](const GpuProblem& p, GpuArena& a) {
-            return std::make_unique<FakeSide>(p, a, bench_.api, name, behaviour);
+        m.make = [this, name, &behaviour](const Problem& p, Arena& a) {
+            return std::make_unique<FakeSide>(p, a, venue_.api, name, behaviour);
         };
         return m;
     }
@@ -122,7 +133,7 @@ protected:
     GridCase case_ = make_case(parse_grid_row("x", "lstm H4 N2 T20"));
     std::shared_ptr<test::QueuedDevice> device_;
     WorkTimer timer_;
-    GpuBench bench_;
+    GpuVenue venue_;
     RowOptions options_;
 };
 
@@ -132,7 +143,7 @@ TEST_F(BenchRow, ASlowedPeerShowsAsSlowerInEveryPass) {
     peer.units = 8;
     peer.changes_reserve = true;
     const RowResult result =
-        run_row(case_, bench_, maker("carousel", ours), {maker("peer", peer)}, options_);
+        run_row(case_, venue_, maker("carousel", ours), {maker("peer", peer)}, options_);
     ASSERT_EQ(result.failed, "");
     ASSERT_EQ(result.passes.size(), 5u);
     for (const PassResult& pass : result.passes) {
@@ -148,7 +159,7 @@ TEST_F(BenchRow, WrongResultsAreRefusedBeforeTheyAreTimed) {
     wrong.wrong_by = 1.0;
     wrong_late.wrong_at_size = 100.0;
     const RowResult result = run_row(
-        case_, bench_, maker("carousel", ours),
+        case_, venue_, maker("carousel", ours),
         {maker("wrong", wrong), maker("late", wrong_late), maker("right", right)}, options_);
     EXPECT_NE(why(result, "wrong").find("wrong result"), std::string::npos);
     EXPECT_NE(why(result, "late").find("at the row's own size"), std::string::npos);
@@ -163,7 +174,7 @@ TEST_F(BenchRow, WrongResultsAreRefusedBeforeTheyAreTimed) {
     Behaviour ours_wrong;
     ours_wrong.wrong_by = 1.0;
     const RowResult none =
-        run_row(case_, bench_, maker("carousel", ours_wrong), {maker("right", right)}, options_);
+        run_row(case_, venue_, maker("carousel", ours_wrong), {maker("right", right)}, options_);
     EXPECT_NE(none.failed.find("wrong result"), std::string::npos);
     EXPECT_TRUE(none.passes.empty());
 }
@@ -172,11 +183,11 @@ TEST_F(BenchRow, WhatIsAbsentOrRefusedIsSaidAndTheRestRuns) {
     Behaviour ours, absent;
     absent.refuses = "cuDNN cannot be opened";
     const RowResult result =
-        run_row(case_, bench_, maker("carousel", ours), {maker("cudnn", absent)}, options_);
+        run_row(case_, venue_, maker("carousel", ours), {maker("cudnn", absent)}, options_);
     EXPECT_EQ(why(result, "cudnn"), "cuDNN cannot be opened");
     EXPECT_EQ(result.passes.size(), 5u);
     EXPECT_EQ(result.passes[0].verdict.best, -1);
-    const auto lines = json_lines(result, estimated_figures(), "cudnn");
+    const auto lines = json_lines(result, report("cudnn"));
     EXPECT_EQ(lines.at(0).at("left_out").at(0).at("why"), "cuDNN cannot be opened");
     EXPECT_FALSE(lines.at(0).contains("ratio"));
     EXPECT_NE(table_line(lines.at(0)).find("no peer"), std::string::npos);
@@ -186,7 +197,7 @@ TEST_F(BenchRow, WorkThatCannotBeRecordedRunsAsAStream) {
     device_->null_graph = true;
     Behaviour ours, peer;
     const RowResult result =
-        run_row(case_, bench_, maker("carousel", ours), {maker("peer", peer)}, options_);
+        run_row(case_, venue_, maker("carousel", ours), {maker("peer", peer)}, options_);
     ASSERT_EQ(result.passes.size(), 5u);
     EXPECT_EQ(result.passes[0].verdict.ours.name, "carousel stream");
     EXPECT_EQ(result.passes[0].verdict.best_peer()->name, "peer stream");
@@ -195,7 +206,7 @@ TEST_F(BenchRow, WorkThatCannotBeRecordedRunsAsAStream) {
 TEST_F(BenchRow, SlowPeersAreScreenedOut) {
     Behaviour ours, fast, slow;
     slow.units = 40;
-    const RowResult result = run_row(case_, bench_, maker("carousel", ours),
+    const RowResult result = run_row(case_, venue_, maker("carousel", ours),
                                      {maker("fast", fast), maker("slow", slow)}, options_);
     EXPECT_NE(why(result, "slow").find("screened out"), std::string::npos);
     ASSERT_FALSE(result.passes.empty());
@@ -206,7 +217,7 @@ TEST_F(BenchRow, InferenceRowsRunInferenceAlone) {
     Behaviour ours, peer;
     const GridCase c = make_case(parse_grid_row("x", "lstm H4 N2 T20 pass=infer"));
     const RowResult result =
-        run_row(c, bench_, maker("carousel", ours), {maker("peer", peer)}, options_);
+        run_row(c, venue_, maker("carousel", ours), {maker("peer", peer)}, options_);
     ASSERT_EQ(result.passes.size(), 1u);
     EXPECT_EQ(result.passes[0].pass, Pass::kInfer);
 }
@@ -214,10 +225,10 @@ TEST_F(BenchRow, InferenceRowsRunInferenceAlone) {
 TEST_F(BenchRow, ALostDeviceEndsTheRun) {
     Behaviour ours;
     SideMaker lost = maker("lost", ours);
-    lost.make = [](const GpuProblem&, GpuArena&) -> std::unique_ptr<GpuSide> {
+    lost.make = [](const Problem&, Arena&) -> std::unique_ptr<Side> {
         throw Error(ErrorCode::kDeviceLost, "gone");
     };
-    EXPECT_THROW(run_row(case_, bench_, maker("carousel", ours), {lost}, options_), Error);
+    EXPECT_THROW(run_row(case_, venue_, maker("carousel", ours), {lost}, options_), Error);
 }
 
 TEST_F(BenchRow, LinesHaveWhatARowPrints) {
@@ -226,9 +237,9 @@ TEST_F(BenchRow, LinesHaveWhatARowPrints) {
     SideMaker floor = maker("gemm", ours);
     floor.is_peer = floor.checked = false;
     case_.row.published = "somewhere";
-    const RowResult result = run_row(case_, bench_, maker("carousel", ours),
+    const RowResult result = run_row(case_, venue_, maker("carousel", ours),
                                      {maker("cudnn STANDARD fma", peer), floor}, options_);
-    const auto lines = json_lines(result, estimated_figures(), "cudnn STANDARD fma");
+    const auto lines = json_lines(result, report("cudnn STANDARD fma"));
     ASSERT_EQ(lines.size(), 6u);  // five passes and the gradients of weights
     for (const char* key : {"row",     "cell",           "dtype",
                             "hidden",  "batch",          "seq_len",
@@ -245,7 +256,7 @@ TEST_F(BenchRow, LinesHaveWhatARowPrints) {
     const double ms = lines[0].at("carousel_ms").at("median");
     EXPECT_NEAR(lines[0].at("us_per_layer_step").get<double>(), ms * 1e3 / 20, ms);
     for (const auto& line : lines) EXPECT_FALSE(table_line(line).empty());
-    EXPECT_NE(table_line(json_of_missing(case_, "not yet: heads")).find("not yet: heads"),
+    EXPECT_NE(table_line(json_of_missing(case_, "not yet: heads", "gpu")).find("not yet: heads"),
               std::string::npos);
 }
 

@@ -5,10 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "bench/gpu/carousel_gpu_side.hpp"
+#include "bench/core/carousel_side.hpp"
+#include "bench/core/report.hpp"
+#include "bench/core/row_bench.hpp"
 #include "bench/gpu/gemm_side.hpp"
-#include "bench/gpu/gpu_report.hpp"
-#include "bench/gpu/row_bench.hpp"
+#include "bench/gpu/gpu_venue.hpp"
 #include "tests/simt/simt_device.hpp"
 
 // A row as a card runs it, with the real CUDA backend on a device that executes kernels on the CPU:
@@ -47,27 +48,27 @@ TEST(BenchRowOnSimt, CarouselAndItsProductsRunEveryPass) {
         SCOPED_TRACE(line);
         simt::InstalledDevice device(kDevice);
         WallTimer timer(*device);
-        GpuBench bench;
-        bench.api = cuda::device_api(kDevice);
-        bench.queue = bench.api->default_queue();
-        bench.timer = &timer;
-        bench.turn_ms = 0.0;
+        GpuVenue venue;
+        venue.api = cuda::device_api(kDevice);
+        venue.queue = venue.api->default_queue();
+        venue.timer = &timer;
+        venue.turn_ms = 0.0;
         SideMaker ours, products;
         ours.name = "carousel";
-        ours.make = [](const GpuProblem& p, GpuArena& a) -> std::unique_ptr<GpuSide> {
-            return std::make_unique<CarouselGpuSide>(p, a);
+        ours.make = [](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
+            return std::make_unique<CarouselSide>(p, a);
         };
         products.name = "gemm";
         products.is_peer = products.checked = false;
-        products.make = [&](const GpuProblem& p, GpuArena& a) -> std::unique_ptr<GpuSide> {
-            return std::make_unique<GemmSide>(p, a, bench.api);
+        products.make = [&](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
+            return std::make_unique<GemmSide>(p, a, venue.api);
         };
         RowOptions options;
         options.min_pairs = 1;
         options.pass_ms = 0.0;
         options.reference_threads = 1;
         const GridCase c = make_case(parse_grid_row("x", line));
-        const RowResult result = run_row(c, bench, ours, {products}, options);
+        const RowResult result = run_row(c, venue, ours, {products}, options);
         EXPECT_EQ(result.failed, "");
         for (const auto& [name, why] : result.left_out) ADD_FAILURE() << name << ": " << why;
         ASSERT_EQ(result.passes.size(), c.inference_only ? 1U : 5U);
@@ -77,7 +78,12 @@ TEST(BenchRowOnSimt, CarouselAndItsProductsRunEveryPass) {
             EXPECT_NE(pass.verdict.ours.name.find("graph"), std::string::npos);
             for (const Standing& other : pass.verdict.peers) EXPECT_EQ(other.refused, "");
         }
-        for (const auto& json : json_lines(result, estimated_figures(), "")) {
+        ReportOptions report;
+        report.bench = "gpu";
+        report.bound = [](const PassResult& p) {
+            return lower_bound(p.grid_case, p.pass, estimated_figures());
+        };
+        for (const auto& json : json_lines(result, report)) {
             EXPECT_FALSE(table_line(json).empty());
         }
         EXPECT_GT(device->counts().graph_launches, 0);

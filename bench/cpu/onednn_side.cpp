@@ -1,4 +1,4 @@
-#include "bench/onednn_side.hpp"
+#include "bench/cpu/onednn_side.hpp"
 
 #include <array>
 #include <cstring>
@@ -39,16 +39,16 @@ struct Descriptors {
 };
 
 struct PrimitiveDescriptors {
-    dnnl::rnn_primitive_desc_base forward, backward;
+    dnnl::rnn_primitive_desc_base inference, forward, backward;
 };
 
-Descriptors describe(const Row& row, Tag weights) {
-    const RnnSpec& s = row.spec;
+Descriptors describe(const GridCase& c, Tag weights) {
+    const RnnSpec& s = c.spec;
     const auto plain = [](memory::dims dims, Tag tag) { return memory::desc(dims, kF32, tag); };
-    const memory::dims state{s.num_layers, 1, row.batch_size, s.hidden_size};
+    const memory::dims state{s.num_layers, 1, c.batch_size, s.hidden_size};
     Descriptors d;
-    d.x = plain({row.seq_len, row.batch_size, s.input_size}, Tag::tnc);
-    d.y = plain({row.seq_len, row.batch_size, s.hidden_size}, Tag::tnc);
+    d.x = plain({c.seq_len, c.batch_size, s.input_size}, Tag::tnc);
+    d.y = plain({c.seq_len, c.batch_size, s.hidden_size}, Tag::tnc);
     d.hx = d.hy = plain(state, Tag::ldnc);
     d.cx = d.cy = plain(state, Tag::ldnc);
     const std::int64_t gates = s.num_gates();
@@ -62,53 +62,62 @@ Descriptors describe(const Row& row, Tag weights) {
 
 PrimitiveDescriptors lstm_primitives(const dnnl::engine& engine, const Descriptors& f,
                                      const Descriptors& b, const Descriptors& g) {
-    const dnnl::lstm_forward::primitive_desc forward(
-        dnnl::lstm_forward::desc(prop_kind::forward_training, kLeftToRight, f.x, f.hx, f.cx, f.w_ih,
-                                 f.w_hh, f.bias, f.y, f.hy, f.cy),
-        engine);
+    const auto forward_for = [&](prop_kind kind) {
+        return dnnl::lstm_forward::primitive_desc(
+            dnnl::lstm_forward::desc(kind, kLeftToRight, f.x, f.hx, f.cx, f.w_ih, f.w_hh, f.bias,
+                                     f.y, f.hy, f.cy),
+            engine);
+    };
+    const auto forward = forward_for(prop_kind::forward_training);
     const dnnl::lstm_backward::primitive_desc backward(
         dnnl::lstm_backward::desc(prop_kind::backward, kLeftToRight, b.x, b.hx, b.cx, b.w_ih,
                                   b.w_hh, b.bias, b.y, b.hy, b.cy, g.x, g.hx, g.cx, g.w_ih, g.w_hh,
                                   g.bias, g.y, g.hy, g.cy),
         engine, forward);
-    return {forward, backward};
+    return {forward_for(prop_kind::forward_inference), forward, backward};
 }
 
 PrimitiveDescriptors gru_primitives(const dnnl::engine& engine, const Descriptors& f,
                                     const Descriptors& b, const Descriptors& g) {
-    const dnnl::lbr_gru_forward::primitive_desc forward(
-        dnnl::lbr_gru_forward::desc(prop_kind::forward_training, kLeftToRight, f.x, f.hx, f.w_ih,
-                                    f.w_hh, f.bias, f.y, f.hy),
-        engine);
+    const auto forward_for = [&](prop_kind kind) {
+        return dnnl::lbr_gru_forward::primitive_desc(
+            dnnl::lbr_gru_forward::desc(kind, kLeftToRight, f.x, f.hx, f.w_ih, f.w_hh, f.bias, f.y,
+                                        f.hy),
+            engine);
+    };
+    const auto forward = forward_for(prop_kind::forward_training);
     const dnnl::lbr_gru_backward::primitive_desc backward(
         dnnl::lbr_gru_backward::desc(prop_kind::backward, kLeftToRight, b.x, b.hx, b.w_ih, b.w_hh,
                                      b.bias, b.y, b.hy, g.x, g.hx, g.w_ih, g.w_hh, g.bias, g.y,
                                      g.hy),
         engine, forward);
-    return {forward, backward};
+    return {forward_for(prop_kind::forward_inference), forward, backward};
 }
 
 PrimitiveDescriptors vanilla_primitives(const dnnl::engine& engine, dnnl::algorithm activation,
                                         const Descriptors& f, const Descriptors& b,
                                         const Descriptors& g) {
-    const dnnl::vanilla_rnn_forward::primitive_desc forward(
-        dnnl::vanilla_rnn_forward::desc(prop_kind::forward_training, activation, kLeftToRight, f.x,
-                                        f.hx, f.w_ih, f.w_hh, f.bias, f.y, f.hy),
-        engine);
+    const auto forward_for = [&](prop_kind kind) {
+        return dnnl::vanilla_rnn_forward::primitive_desc(
+            dnnl::vanilla_rnn_forward::desc(kind, activation, kLeftToRight, f.x, f.hx, f.w_ih,
+                                            f.w_hh, f.bias, f.y, f.hy),
+            engine);
+    };
+    const auto forward = forward_for(prop_kind::forward_training);
     const dnnl::vanilla_rnn_backward::primitive_desc backward(
         dnnl::vanilla_rnn_backward::desc(prop_kind::backward, activation, kLeftToRight, b.x, b.hx,
                                          b.w_ih, b.w_hh, b.bias, b.y, b.hy, g.x, g.hx, g.w_ih,
                                          g.w_hh, g.bias, g.y, g.hy),
         engine, forward);
-    return {forward, backward};
+    return {forward_for(prop_kind::forward_inference), forward, backward};
 }
 
-PrimitiveDescriptors make_primitives(const dnnl::engine& engine, const Row& row,
+PrimitiveDescriptors make_primitives(const dnnl::engine& engine, const GridCase& c,
                                      WeightFormat format) {
     const bool any = format == WeightFormat::kAny;
-    const Descriptors f = describe(row, any ? Tag::any : Tag::ldigo);
-    const Descriptors b = describe(row, any ? Tag::any : Tag::ldgoi);
-    switch (row.spec.cell) {
+    const Descriptors f = describe(c, any ? Tag::any : Tag::ldigo);
+    const Descriptors b = describe(c, any ? Tag::any : Tag::ldgoi);
+    switch (c.spec.cell) {
         case Cell::kLstm:
             return lstm_primitives(engine, f, b, f);
         case Cell::kGru:
@@ -119,8 +128,21 @@ PrimitiveDescriptors make_primitives(const dnnl::engine& engine, const Row& row,
             return vanilla_primitives(engine, dnnl::algorithm::eltwise_relu, f, b, f);
         default:
             throw Error(ErrorCode::kUnsupported, std::string("oneDNN has no cell ") +
-                                                     cell_name(row.spec.cell) + " for training.");
+                                                     cell_name(c.spec.cell) + " for training.");
     }
+}
+
+/// What of a case the comparator does not drive; empty = nothing.
+std::string cannot_run(const Problem& p) {
+    const RnnSpec& s = p.grid_case.spec;
+    if (s.dtype != DType::kF32) return std::string("dtype ") + dtype_name(s.dtype);
+    if (s.bidirectional) return "second direction";
+    if (s.proj_size > 0) return "projections";
+    if (!p.host_lengths.empty()) return "lengths of sequences";
+    if (s.num_layers > 1 && s.input_size != s.hidden_size) {
+        return "stack whose input is not as wide as its state";
+    }
+    return {};
 }
 
 /// A tensor that is kept in plain format and used in a primitive's; the same memory if both agree.
@@ -133,7 +155,7 @@ struct Converted {
 }  // namespace
 
 struct OnednnSide::Impl {
-    Impl(const Problem& p, WeightFormat format, int threads);
+    Impl(const Problem& p, WeightFormat wanted, int threads);
 
     /// omp_set_num_threads is the only way to tell oneDNN; Carousel's runs restore what they change.
     void use_threads() const { omp_set_num_threads(num_threads); }
@@ -149,16 +171,19 @@ struct OnednnSide::Impl {
     void copy_weights_in();
 
     const Problem& problem;
+    WeightFormat format;
     int num_threads;
     dnnl::engine engine{dnnl::engine::kind::cpu, 0};
     dnnl::stream stream{engine};
     std::vector<Buffer> buffers;
-    dnnl::primitive forward, backward;
+    dnnl::primitive inference, forward, backward;
     memory w_ih, w_hh, bias;                ///< plain, as the optimizer would see them
     memory y, hy, cy, dx, dhx, dcx, dbias;  ///< results that have one format only
+    Converted inference_w_ih, inference_w_hh;
     Converted forward_w_ih, forward_w_hh, backward_w_ih, backward_w_hh;
     Converted dw_ih, dw_hh;
-    Arguments forward_args, backward_args;
+    Arguments inference_args, forward_args, backward_args;
+    std::size_t reserve_bytes = 0;
 };
 
 memory OnednnSide::Impl::buffer(const memory::desc& desc, const char* what) {
@@ -188,22 +213,24 @@ Converted OnednnSide::Impl::gradient_out(const memory::desc& plain, const memory
     return c;
 }
 
-OnednnSide::Impl::Impl(const Problem& p, WeightFormat format, int threads)
-    : problem(p), num_threads(threads) {
-    const Row& row = p.row;
-    if (row.spec.num_layers > 1 && row.spec.input_size != row.spec.hidden_size) {
-        throw Error(ErrorCode::kUnsupported,
-                    "oneDNN's stacks need an input as wide as the state: " + row.text + ".");
+OnednnSide::Impl::Impl(const Problem& p, WeightFormat wanted, int threads)
+    : problem(p), format(wanted), num_threads(threads) {
+    const GridCase& c = p.grid_case;
+    if (const std::string reason = cannot_run(p); !reason.empty()) {
+        throw Error(ErrorCode::kUnsupported, "oneDNN's comparator has no " + reason + ".");
     }
     use_threads();  // a primitive is laid out for the number of threads at its making
-    const PrimitiveDescriptors made = make_primitives(engine, row, format);
+    const PrimitiveDescriptors made = make_primitives(engine, c, format);
+    inference = dnnl::primitive(made.inference.get());
     forward = dnnl::primitive(made.forward.get());
     backward = dnnl::primitive(made.backward.get());
-    const Descriptors d = describe(row, Tag::ldigo);
+    const Descriptors d = describe(c, Tag::ldigo);
     w_ih = buffer(d.w_ih, "w_ih");
     w_hh = buffer(d.w_hh, "w_hh");
     bias = buffer(d.bias, "bias");
     copy_weights_in();
+    inference_w_ih = weights_in(w_ih, made.inference.weights_layer_desc(), "inference w_ih");
+    inference_w_hh = weights_in(w_hh, made.inference.weights_iter_desc(), "inference w_hh");
     forward_w_ih = weights_in(w_ih, made.forward.weights_layer_desc(), "forward w_ih");
     forward_w_hh = weights_in(w_hh, made.forward.weights_iter_desc(), "forward w_hh");
     backward_w_ih = weights_in(w_ih, made.backward.weights_layer_desc(), "backward w_ih");
@@ -224,14 +251,18 @@ OnednnSide::Impl::Impl(const Problem& p, WeightFormat format, int threads)
                     {DNNL_ARG_WEIGHTS_ITER, forward_w_hh.used},
                     {DNNL_ARG_BIAS, bias},
                     {DNNL_ARG_DST_LAYER, y},
-                    {DNNL_ARG_DST_ITER, hy},
-                    {DNNL_ARG_WORKSPACE, buffer(made.forward.workspace_desc(), "workspace")}};
-    if (cell_has_c(row.spec.cell)) {
+                    {DNNL_ARG_DST_ITER, hy}};
+    if (cell_has_c(c.spec.cell)) {
         cy = buffer(d.cy, "cy");
         dcx = buffer(d.cx, "dcx");
         forward_args[DNNL_ARG_SRC_ITER_C] = view(d.cx, p.cx);
         forward_args[DNNL_ARG_DST_ITER_C] = cy;
     }
+    inference_args = forward_args;
+    inference_args[DNNL_ARG_WEIGHTS_LAYER] = inference_w_ih.used;
+    inference_args[DNNL_ARG_WEIGHTS_ITER] = inference_w_hh.used;
+    forward_args[DNNL_ARG_WORKSPACE] = buffer(made.forward.workspace_desc(), "workspace");
+    reserve_bytes = made.forward.workspace_desc().get_size();
     backward_args = forward_args;
     backward_args[DNNL_ARG_WEIGHTS_LAYER] = backward_w_ih.used;
     backward_args[DNNL_ARG_WEIGHTS_ITER] = backward_w_hh.used;
@@ -242,12 +273,14 @@ OnednnSide::Impl::Impl(const Problem& p, WeightFormat format, int threads)
     backward_args[DNNL_ARG_DIFF_WEIGHTS_LAYER] = dw_ih.used;
     backward_args[DNNL_ARG_DIFF_WEIGHTS_ITER] = dw_hh.used;
     backward_args[DNNL_ARG_DIFF_BIAS] = dbias;
-    if (cell_has_c(row.spec.cell)) {
+    if (cell_has_c(c.spec.cell)) {
         backward_args[DNNL_ARG_DIFF_DST_ITER_C] = view(d.cy, p.dcy);
         backward_args[DNNL_ARG_DIFF_SRC_ITER_C] = dcx;
     }
-    convert(forward_w_ih);
-    convert(forward_w_hh);
+    for (Converted* weights : {&inference_w_ih, &inference_w_hh, &forward_w_ih, &forward_w_hh,
+                               &backward_w_ih, &backward_w_hh}) {
+        convert(*weights);
+    }
     stream.wait();
 }
 
@@ -268,7 +301,7 @@ static void for_each_weight(const RnnSpec& s, std::int64_t layer, std::int64_t w
 }
 
 void OnednnSide::Impl::copy_weights_in() {
-    const RnnSpec& s = problem.row.spec;
+    const RnnSpec& s = problem.grid_case.spec;
     const RnnParams params = params_from_flat(s, problem.weights.data());
     const auto floats = [](const memory& m) { return static_cast<float*>(m.get_data_handle()); };
     for (std::int64_t layer = 0; layer < s.num_layers; ++layer) {
@@ -301,27 +334,40 @@ OnednnSide::OnednnSide(const Problem& problem, WeightFormat format, int num_thre
         impl_ = std::make_unique<Impl>(problem, format, num_threads);
     } catch (const dnnl::error& error) {
         throw Error(ErrorCode::kUnsupported,
-                    "oneDNN rejects " + problem.row.text + ": " + error.message + ".");
+                    "oneDNN rejects " + problem.grid_case.row.text + ": " + error.message + ".");
     }
 }
 
 OnednnSide::~OnednnSide() = default;
 
-void OnednnSide::forward() {
+const char* weight_format_name(WeightFormat format) noexcept {
+    return format == WeightFormat::kAny ? "any" : "plain";
+}
+
+std::string OnednnSide::name() const {
+    return std::string("onednn ") + weight_format_name(impl_->format);
+}
+
+std::size_t OnednnSide::reserve_bytes() const { return impl_->reserve_bytes; }
+
+std::string OnednnSide::cannot(Pass pass) const {
+    return pass == Pass::kBackwardData ? "oneDNN has no backward pass for data alone" : "";
+}
+
+void OnednnSide::forward(StreamRef, bool training) {
     Impl& m = *impl_;
     m.use_threads();
-    m.forward.execute(m.stream, m.forward_args);
+    if (training) {
+        m.forward.execute(m.stream, m.forward_args);
+    } else {
+        m.inference.execute(m.stream, m.inference_args);
+    }
     m.stream.wait();
 }
 
-void OnednnSide::train() {
+void OnednnSide::backward(StreamRef, bool) {
     Impl& m = *impl_;
     m.use_threads();
-    m.convert(m.forward_w_ih);
-    m.convert(m.forward_w_hh);
-    m.convert(m.backward_w_ih);
-    m.convert(m.backward_w_hh);
-    m.forward.execute(m.stream, m.forward_args);
     for (const memory* sum : {&m.dw_ih.used, &m.dw_hh.used, &m.dbias}) {
         std::memset(sum->get_data_handle(), 0, sum->get_desc().get_size());
     }
@@ -332,27 +378,46 @@ void OnednnSide::train() {
     m.stream.wait();
 }
 
-Outcome OnednnSide::outcome() const {
+void OnednnSide::train(StreamRef stream) {
+    Impl& m = *impl_;
+    m.use_threads();
+    for (Converted* weights :
+         {&m.forward_w_ih, &m.forward_w_hh, &m.backward_w_ih, &m.backward_w_hh}) {
+        m.convert(*weights);
+    }
+    m.forward.execute(m.stream, m.forward_args);
+    backward(stream, true);
+}
+
+Outcome OnednnSide::outcome(bool states_and_weights) {
     const Impl& m = *impl_;
-    const RnnSpec& s = m.problem.row.spec;
-    const auto floats = [](const memory& t) {
+    const RnnSpec& s = m.problem.grid_case.spec;
+    const auto values = [](const memory& t) {
         const auto* data = static_cast<const float*>(t.get_data_handle());
-        return std::vector<float>(data, data + t.get_desc().get_size() / sizeof(float));
+        return std::vector<double>(data, data + t.get_desc().get_size() / sizeof(float));
     };
-    Outcome o{floats(m.y), floats(m.hy), {}, floats(m.dx), floats(m.dhx), {}, {}};
-    if (cell_has_c(s.cell)) {
-        o.cy = floats(m.cy);
-        o.dcx = floats(m.dcx);
+    Outcome o;
+    o.hy = values(m.hy);
+    o.dhx = values(m.dhx);
+    if (!states_and_weights) {
+        o.y = values(m.y);
+        o.dx = values(m.dx);
+    }
+    if (!states_and_weights && cell_has_c(s.cell)) {
+        o.cy = values(m.cy);
+        o.dcx = values(m.dcx);
     }
     o.dweights.resize(static_cast<std::size_t>(param_count(s)));
-    const RnnGrads grads = grads_from_flat(s, o.dweights.data());
+    RnnSpec wide = s;
+    wide.dtype = DType::kF64;
+    const RnnGrads grads = grads_from_flat(wide, o.dweights.data());
     const auto* dbias = static_cast<const float*>(m.dbias.get_data_handle());
     for (std::int64_t layer = 0; layer < s.num_layers; ++layer) {
         const RnnLayerGrads& ours = grads.layers[static_cast<std::size_t>(layer)];
         const auto copy = [&](const Converted& from, const TensorView& to, std::int64_t width) {
             const auto* source = static_cast<const float*>(from.plain.get_data_handle());
             for_each_weight(s, layer, width, [&](std::int64_t mine, std::int64_t theirs) {
-                static_cast<float*>(to.data)[mine] = source[theirs];
+                static_cast<double*>(to.data)[mine] = static_cast<double>(source[theirs]);
             });
         };
         copy(m.dw_ih, ours.dw_ih, s.layer_input_size(layer));
@@ -364,8 +429,10 @@ Outcome OnednnSide::outcome() const {
             const std::int64_t state_side = s.cell == Cell::kGru && gate == 2 ? 3 : place;
             for (std::int64_t j = 0; j < s.hidden_size; ++j) {
                 const std::int64_t to = gate * s.hidden_size + j;
-                static_cast<float*>(ours.db_ih.data)[to] = from[place * s.hidden_size + j];
-                static_cast<float*>(ours.db_hh.data)[to] = from[state_side * s.hidden_size + j];
+                static_cast<double*>(ours.db_ih.data)[to] =
+                    static_cast<double>(from[place * s.hidden_size + j]);
+                static_cast<double*>(ours.db_hh.data)[to] =
+                    static_cast<double>(from[state_side * s.hidden_size + j]);
             }
         }
     }

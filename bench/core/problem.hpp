@@ -14,8 +14,8 @@ namespace carousel::bench {
 /// Inputs of forward and backward, random but always the same. Long tensors repeat a block, so that
 /// gigabytes need no minutes of random numbers. States of c have values that the case's dtype can
 /// hold, since cuDNN keeps them in it and Carousel in f32.
-struct GpuProblem {
-    GpuProblem(const GridCase& c, const Device& device);
+struct Problem {
+    Problem(const GridCase& c, const Device& device);
 
     GridCase grid_case;
     Device device;
@@ -40,7 +40,7 @@ struct GpuProblem {
 };
 
 /// What a side computed. Empty: the cell has no such tensor, or nobody asked.
-struct GpuOutcome {
+struct Outcome {
     std::vector<double> y, hy, cy, dx, dhx, dcx, dweights;
 };
 
@@ -50,7 +50,7 @@ std::vector<double> values_of(const void* data, DType dtype, std::int64_t count,
 
 /// The case's results in double precision from the same inputs, by the CPU backend (which is held
 /// against the oracle). `with_resets` false: the form of a peer that has none. `threads` 0 = all.
-GpuOutcome reference_outcome(const GridCase& c, bool with_resets, int threads = 0);
+Outcome reference_outcome(const GridCase& c, bool with_resets, int threads = 0);
 
 /// The case that results are checked on: T at most 16, and N halved until the double-precision
 /// reference takes about a second. Everything else is the case's own.
@@ -62,6 +62,6 @@ double allowed_error(DType dtype);
 /// The worst of ‖a - reference‖ / ‖reference‖ over all tensors that both have, each weight by itself.
 /// Elements beyond a sequence's length are not looked at. NaN counts as infinitely different. Gradients
 /// through ReLU count a sixteenth: they jump where rounding decides which side of the kink it is.
-double relative_error(const GpuProblem& problem, const GpuOutcome& a, const GpuOutcome& reference);
+double relative_error(const Problem& problem, const Outcome& a, const Outcome& reference);
 
 }  // namespace carousel::bench

@@ -1,4 +1,4 @@
-#include "bench/gpu/gpu_problem.hpp"
+#include "bench/core/problem.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -128,7 +128,7 @@ double difference(const double* a, const double* b, std::size_t count) {
 }
 
 /// With what lies beyond the sequences' ends set to 0.
-std::vector<double> within_lengths(const GpuProblem& p, std::vector<double> values) {
+std::vector<double> within_lengths(const Problem& p, std::vector<double> values) {
     if (p.host_lengths.empty() || values.empty()) return values;
     const auto n = static_cast<std::size_t>(p.grid_case.batch_size);
     const std::size_t width = values.size() / static_cast<std::size_t>(p.tokens());
@@ -141,7 +141,7 @@ std::vector<double> within_lengths(const GpuProblem& p, std::vector<double> valu
 
 }  // namespace
 
-GpuProblem::GpuProblem(const GridCase& c, const Device& on) : grid_case(c), device(on) {
+Problem::Problem(const GridCase& c, const Device& on) : grid_case(c), device(on) {
     const RnnSpec& s = c.spec;
     value = s.dtype == DType::kTf32 ? DType::kF32 : s.dtype;
     state = s.dtype == DType::kF64 ? DType::kF64 : DType::kF32;
@@ -186,7 +186,7 @@ std::vector<double> values_of(const void* data, DType dtype, std::int64_t count,
     return values;
 }
 
-GpuOutcome reference_outcome(const GridCase& c, bool with_resets, int threads) {
+Outcome reference_outcome(const GridCase& c, bool with_resets, int threads) {
     RnnSpec s = c.spec;
     s.dtype = DType::kF64;
     RnnPlanOptions options;
@@ -207,7 +207,7 @@ GpuOutcome reference_outcome(const GridCase& c, bool with_resets, int threads) {
     const auto lengths = case_lengths(c);
     const auto resets = with_resets ? case_resets(c) : std::vector<std::uint8_t>();
 
-    GpuOutcome out;
+    Outcome out;
     const auto room = [](std::vector<double>& values, std::int64_t count) {
         values.resize(static_cast<std::size_t>(count));
         return values.data();
@@ -290,7 +290,7 @@ double allowed_error(DType dtype) {
     }
 }
 
-double relative_error(const GpuProblem& p, const GpuOutcome& a, const GpuOutcome& reference) {
+double relative_error(const Problem& p, const Outcome& a, const Outcome& reference) {
     const bool jumps =
         p.grid_case.spec.cell == Cell::kRnnRelu && p.grid_case.spec.dtype != DType::kF64;
     const double gradient_factor = jumps ? 1.0 / kReluGradientFactor : 1.0;

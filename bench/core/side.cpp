@@ -1,4 +1,4 @@
-#include "bench/gpu/gpu_side.hpp"
+#include "bench/core/side.hpp"
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 
 namespace carousel::bench {
 
-GpuArena::GpuArena(const GpuProblem& p) : device_(p.device) {
+Arena::Arena(const Problem& p) : device_(p.device) {
     const RnnSpec& s = p.grid_case.spec;
     const std::size_t e = dtype_bytes(p.value);
     const auto room = [&](std::int64_t count, std::size_t bytes, const char* what) {
@@ -25,12 +25,12 @@ GpuArena::GpuArena(const GpuProblem& p) : device_(p.device) {
     dweights = room(param_count(s), wide, "dweights");
 }
 
-void GpuArena::need(std::size_t workspace_bytes, std::size_t reserve_bytes) {
+void Arena::need(std::size_t workspace_bytes, std::size_t reserve_bytes) {
     workspace_bytes_ = std::max(workspace_bytes_, workspace_bytes);
     reserve_bytes_ = std::max(reserve_bytes_, reserve_bytes);
 }
 
-void GpuArena::allocate() {
+void Arena::allocate() {
     workspace = Buffer(workspace_bytes_ + 256, device_, "workspace");
     reserve = Buffer(reserve_bytes_ + 256, device_, "reserve");
     try {
@@ -41,24 +41,18 @@ void GpuArena::allocate() {
     }
 }
 
-void run_pass(GpuSide& side, Pass pass, cuda::Queue queue) {
+void run_pass(Side& side, Pass pass, StreamRef stream) {
     switch (pass) {
         case Pass::kInfer:
-            side.forward(queue, false);
-            return;
+            return side.forward(stream, false);
         case Pass::kForward:
-            side.forward(queue, true);
-            return;
+            return side.forward(stream, true);
         case Pass::kBackwardData:
-            side.backward(queue, false);
-            return;
+            return side.backward(stream, false);
         case Pass::kBackward:
-            side.backward(queue, true);
-            return;
+            return side.backward(stream, true);
         case Pass::kTrain:
-            side.forward(queue, true);
-            side.backward(queue, true);
-            return;
+            return side.train(stream);
     }
 }
 

@@ -1,4 +1,4 @@
-#include "bench/gpu/carousel_gpu_side.hpp"
+#include "bench/core/carousel_side.hpp"
 
 #include <algorithm>
 
@@ -6,43 +6,48 @@ namespace carousel::bench {
 
 namespace {
 
-RnnPlan make_plan(const GpuProblem& p, Algorithm algorithm, bool training) {
+RnnPlan make_plan(const Problem& p, Algorithm algorithm, int num_threads, bool training) {
     RnnPlanOptions options;
     options.seq_len = p.grid_case.seq_len;
     options.batch_size = p.grid_case.batch_size;
     options.device = p.device;
     options.algorithm = algorithm;
+    options.num_threads = num_threads;
     options.training = training;
     return RnnPlan::create(p.grid_case.spec, options);
 }
 
 }  // namespace
 
-CarouselGpuSide::CarouselGpuSide(const GpuProblem& problem, GpuArena& arena, Algorithm algorithm)
-    : problem_(problem), arena_(arena), inference_(make_plan(problem, algorithm, false)) {
+CarouselSide::CarouselSide(const Problem& problem, Arena& arena, Algorithm algorithm,
+                           int num_threads)
+    : problem_(problem),
+      arena_(arena),
+      inference_(make_plan(problem, algorithm, num_threads, false)) {
     const RnnSpec& s = problem.grid_case.spec;
     params_ = params_from_flat(s, problem.weights.data(), problem.device);
     packed_ = std::make_unique<PackedWeights>(
         PackedWeights::make(s, params_, problem.device, nullptr, false));
-    if (!problem.grid_case.inference_only) training_ = make_plan(problem, algorithm, true);
+    if (!problem.grid_case.inference_only)
+        training_ = make_plan(problem, algorithm, num_threads, true);
     arena.need(workspace_bytes(), reserve_bytes());
 }
 
-std::string CarouselGpuSide::name() const {
+std::string CarouselSide::name() const {
     return std::string("carousel ") + algorithm_name(inference_.options().algorithm);
 }
 
-std::size_t CarouselGpuSide::workspace_bytes() const {
+std::size_t CarouselSide::workspace_bytes() const {
     return std::max(inference_.workspace_bytes(),
                     training_.valid() ? training_.workspace_bytes() : 0);
 }
 
-std::size_t CarouselGpuSide::reserve_bytes() const {
+std::size_t CarouselSide::reserve_bytes() const {
     return training_.valid() ? training_.reserve_bytes() : 0;
 }
 
 /// At the first call, when the arena has its memory.
-void CarouselGpuSide::bind() {
+void CarouselSide::bind() {
     if (bound_) return;
     bound_ = true;
     const GridCase& c = problem_.grid_case;
@@ -90,9 +95,9 @@ void CarouselGpuSide::bind() {
     grads_ = grads_from_flat(s, arena_.dweights.data(), device);
 }
 
-void CarouselGpuSide::forward(cuda::Queue queue, bool training) {
+void CarouselSide::forward(StreamRef stream, bool training) {
     bind();
-    forward_.stream.native = queue.native;
+    forward_.stream = stream;
     forward_.params = training ? &params_ : nullptr;
     forward_.packed = training ? nullptr : packed_.get();
     if (training) {
@@ -102,20 +107,20 @@ void CarouselGpuSide::forward(cuda::Queue queue, bool training) {
     }
 }
 
-void CarouselGpuSide::backward(cuda::Queue queue, bool weights) {
+void CarouselSide::backward(StreamRef stream, bool weights) {
     bind();
-    backward_.stream.native = queue.native;
+    backward_.stream = stream;
     backward_.grads = weights ? &grads_ : nullptr;
     carousel::backward(training_, backward_);
 }
 
-GpuOutcome CarouselGpuSide::outcome(bool states_and_weights) {
+Outcome CarouselSide::outcome(bool states_and_weights) {
     const RnnSpec& s = problem_.grid_case.spec;
     const auto read = [&](const Buffer& buffer, DType dtype, std::int64_t count) {
         return values_of(buffer.data(), dtype, count, problem_.device);
     };
     const bool training = !problem_.grid_case.inference_only;
-    GpuOutcome out;
+    Outcome out;
     out.hy = read(arena_.hy, problem_.value, problem_.h_count());
     if (training) {
         out.dhx = read(arena_.dhx, problem_.value, problem_.h_count());

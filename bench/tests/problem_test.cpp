@@ -1,11 +1,11 @@
-#include "bench/gpu/gpu_problem.hpp"
+#include "bench/core/problem.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <string>
 
-#include "bench/gpu/carousel_gpu_side.hpp"
+#include "bench/core/carousel_side.hpp"
 #include "tests/reference/rnn_reference.hpp"
 
 namespace carousel::bench {
@@ -13,8 +13,8 @@ namespace {
 
 GridCase grid_case(const std::string& line) { return make_case(parse_grid_row("x", line)); }
 
-/// The oracle's problem with the numbers that a GpuProblem holds.
-reference::Problem oracle_problem(const GpuProblem& p) {
+/// The oracle's problem with the numbers that a Problem holds.
+reference::Problem oracle_problem(const Problem& p) {
     const RnnSpec& s = p.grid_case.spec;
     const auto values = [&](const Buffer& buffer, std::int64_t count) {
         return values_of(buffer.data(), p.value, count, p.device);
@@ -70,7 +70,7 @@ TEST(BenchReference, MatchesTheOracle) {
          {"lstm H7 N3 T5 L2 I4", "gru H6 N2 T4 D2 I5", "rnn_relu H5 N4 T6", "rnn_tanh H5 N2 T3 L3",
           "lstm H6 N5 T8 lengths=0.25", "gru H6 N5 T8 reset=0.3", "lstm H6 N3 T5 dtypes=bf16"}) {
         const GridCase c = grid_case(line);
-        const GpuProblem p(c, Device::cpu());
+        const Problem p(c, Device::cpu());
         const reference::Problem r = oracle_problem(p);
         const reference::Forward forward = reference::forward(r);
         const auto values = [&](const Buffer& buffer, std::int64_t count) {
@@ -79,7 +79,7 @@ TEST(BenchReference, MatchesTheOracle) {
         const reference::Backward backward = reference::backward(
             r, forward, values(p.dy, p.tokens() * p.output_width()), values(p.dhy, p.h_count()),
             cell_has_c(c.spec.cell) ? values(p.dcy_value, p.c_count()) : std::vector<double>());
-        const GpuOutcome got = reference_outcome(c, true, 1);
+        const Outcome got = reference_outcome(c, true, 1);
         EXPECT_LT(distance(got.y, forward.y()), 1e-12) << line;
         EXPECT_LT(distance(got.hy, forward.hy), 1e-12) << line;
         EXPECT_LT(distance(got.dx, backward.dx), 1e-12) << line;
@@ -102,18 +102,18 @@ TEST(BenchCarouselSide, IsWithinRoundingOfTheReference) {
     for (const char* line : {"lstm H24 N3 T5 L2 I16", "gru H16 N5 T8 lengths=0.25 D2",
                              "rnn_tanh H16 N5 T8 reset=0.3", "lstm H16 N2 T4 dtypes=f64"}) {
         const GridCase c = grid_case(line);
-        const GpuProblem p(c, Device::cpu());
-        GpuArena arena(p);
-        CarouselGpuSide side(p, arena);
+        const Problem p(c, Device::cpu());
+        Arena arena(p);
+        CarouselSide side(p, arena);
         arena.allocate();
         side.forward({}, true);
         side.backward({}, true);
-        const GpuOutcome reference = reference_outcome(c, true, 1);
+        const Outcome reference = reference_outcome(c, true, 1);
         EXPECT_LT(relative_error(p, side.outcome(false), reference),
                   allowed_error(c.spec.dtype) / 10)
             << line;
         side.forward({}, false);
-        GpuOutcome inference = side.outcome(true);
+        Outcome inference = side.outcome(true);
         EXPECT_LT(relative_error(p, inference, reference), allowed_error(c.spec.dtype) / 10);
         inference.hy[3] += 0.5;  // one wrong element is seen
         EXPECT_GT(relative_error(p, inference, reference), allowed_error(c.spec.dtype));
@@ -135,7 +135,7 @@ TEST(BenchProblem, CheckingCasesAreShortAndKeepTheRest) {
 }
 
 TEST(BenchProblem, LongTensorsRepeatABlock) {
-    const GpuProblem p(grid_case("lstm H512 N70 T40 dtypes=bf16"), Device::cpu());
+    const Problem p(grid_case("lstm H512 N70 T40 dtypes=bf16"), Device::cpu());
     const std::int64_t count = p.tokens() * 512;
     ASSERT_GT(count, std::int64_t{1} << 20);
     const std::vector<double> x = values_of(p.x.data(), p.value, count, p.device);
@@ -152,18 +152,18 @@ TEST(BenchProblem, LongTensorsRepeatABlock) {
 
 TEST(BenchProblem, ErrorsLookAtEveryTensorWithinTheLengths) {
     const GridCase c = grid_case("lstm H4 N6 T8 lengths=0.25");
-    const GpuProblem p(c, Device::cpu());
-    const GpuOutcome reference = reference_outcome(c, true, 1);
+    const Problem p(c, Device::cpu());
+    const Outcome reference = reference_outcome(c, true, 1);
     EXPECT_EQ(relative_error(p, reference, reference), 0.0);
-    GpuOutcome other = reference;
+    Outcome other = reference;
     // Beyond a sequence's end nothing is asked of y and dx.
     std::size_t n = 0;
     while (p.host_lengths[n] == 8) ++n;
     const auto beyond = (7 * 6 + n) * 4;
     other.y[beyond] = 1e9;
     EXPECT_EQ(relative_error(p, other, reference), 0.0);
-    for (const auto tensor : {&GpuOutcome::y, &GpuOutcome::hy, &GpuOutcome::cy, &GpuOutcome::dx,
-                              &GpuOutcome::dhx, &GpuOutcome::dcx, &GpuOutcome::dweights}) {
+    for (const auto tensor : {&Outcome::y, &Outcome::hy, &Outcome::cy, &Outcome::dx, &Outcome::dhx,
+                              &Outcome::dcx, &Outcome::dweights}) {
         other = reference;
         (other.*tensor)[0] += 1.0;
         EXPECT_GT(relative_error(p, other, reference), 1e-3);

@@ -1,4 +1,4 @@
-#include "bench/fma_peak.hpp"
+#include "bench/cpu/fma_peak.hpp"
 
 #include <algorithm>
 #include <atomic>

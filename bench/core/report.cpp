@@ -1,4 +1,4 @@
-#include "bench/gpu/gpu_report.hpp"
+#include "bench/core/report.hpp"
 
 #include <array>
 #include <cstdio>
@@ -10,18 +10,12 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double rounded(double value) {
-    std::array<char, 32> text{};
-    std::snprintf(text.data(), text.size(), "%.4g", value);
-    return std::strtod(text.data(), nullptr);
-}
-
 Json to_json(const Quantiles& q) {
     return {{"median", rounded(q.median)}, {"p10", rounded(q.p10)}, {"p90", rounded(q.p90)}};
 }
 
-Json shape_of(const GridCase& c) {
-    Json j{{"bench", "gpu"},
+Json shape_of(const GridCase& c, const std::string& bench) {
+    Json j{{"bench", bench},
            {"row", c.row.id},
            {"cell", cell_name(c.spec.cell)},
            {"dtype", dtype_name(c.spec.dtype)},
@@ -57,10 +51,9 @@ const Standing* find(const Verdict& verdict, const std::string& name) {
     return nullptr;
 }
 
-Json pass_json(const RowResult& result, const PassResult& p, const CardFigures& figures,
-               const std::string& pytorch_choice) {
+Json pass_json(const RowResult& result, const PassResult& p, const ReportOptions& options) {
     const GridCase& c = p.grid_case;
-    Json j = shape_of(c);
+    Json j = shape_of(c, options.bench);
     j["pass"] = pass_name(p.pass);
     j["l2"] = p.l2_flushed ? "flushed" : "warm";
     const Verdict& v = p.verdict;
@@ -69,7 +62,7 @@ Json pass_json(const RowResult& result, const PassResult& p, const CardFigures& 
         return j;
     }
     const double ms = v.ours.ms.median;
-    const LowerBound bound = lower_bound(c, p.pass, figures);
+    const LowerBound bound = options.bound(p);
     j["carousel"] = v.ours.name;
     j["carousel_ms"] = to_json(v.ours.ms);
     j["us_per_layer_step"] = rounded(us_per_layer_step(c, ms));
@@ -89,13 +82,16 @@ Json pass_json(const RowResult& result, const PassResult& p, const CardFigures& 
         const auto reserve = p.peer_reserve_bytes.find(best->name);
         if (reserve != p.peer_reserve_bytes.end()) j["peer_reserve_bytes"] = reserve->second;
         for (const auto& [side, error] : result.errors) {
-            if (best->name.rfind(side + " ", 0) == 0) j["peer_error"] = rounded(error);
+            if ((best->name + " ").rfind(side + " ", 0) == 0) j["peer_error"] = rounded(error);
         }
     }
-    if (const Standing* torch = find(v, pytorch_choice + " stream")) {
+    const Standing* torch = find(v, options.pytorch_choice + " stream");
+    if (torch == nullptr) torch = find(v, options.pytorch_choice);
+    if (torch != nullptr) {
         j["pytorch_choice"] = {{"name", torch->name}, {"ratio", to_json(torch->ratio)}};
     }
     if (const Standing* gemm = find(v, "gemm graph")) j["gemm_ms"] = to_json(gemm->ms);
+    if (options.extras) j.update(options.extras(p));
     Json all = Json::array();
     for (const Standing& s : v.peers) all.push_back(standing_json(s));
     j["others"] = all;
@@ -111,16 +107,19 @@ Json weights_json(const Json& data, const Json& both) {
     }
     j["pass"] = "backward_weights";
     j["derived"] = "median of backward - median of backward_data";
-    const auto minus = [&](const char* key) {
-        return both.at(key).at("median").get<double>() - data.at(key).at("median").get<double>();
-    };
-    const double ours = minus("carousel_ms");
+    const double ours = both.at("carousel_ms").at("median").get<double>() -
+                        data.at("carousel_ms").at("median").get<double>();
     j["carousel_ms"] = {{"median", rounded(ours)}};
     const double steps = both.at("seq_len").get<double>() * both.at("layers").get<double>();
     j["us_per_layer_step"] = rounded(ours * 1e3 / steps);
-    if (both.contains("peer_ms") && data.contains("peer_ms")) {
+    if (!both.contains("peer_ms")) return j;
+    // The same peer in both passes, whether or not it was the best in the other.
+    for (const Json& other : data.at("others")) {
+        if (other.at("name") != both.at("peer") || !other.contains("ms")) continue;
+        const double peer = both.at("peer_ms").at("median").get<double>() -
+                            other.at("ms").at("median").get<double>();
         j["peer"] = both.at("peer");
-        j["peer_ms"] = {{"median", rounded(minus("peer_ms"))}};
+        j["peer_ms"] = {{"median", rounded(peer)}};
     }
     return j;
 }
@@ -142,17 +141,22 @@ std::string mebibytes(const Json& line, const char* key) {
 
 }  // namespace
 
+double rounded(double value) {
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "%.4g", value);
+    return std::strtod(text.data(), nullptr);
+}
+
 double us_per_layer_step(const GridCase& c, double ms) {
     return ms * 1e3 / static_cast<double>(c.seq_len * c.spec.num_layers);
 }
 
-std::vector<Json> json_lines(const RowResult& result, const CardFigures& figures,
-                             const std::string& pytorch_choice) {
+std::vector<Json> json_lines(const RowResult& result, const ReportOptions& options) {
     std::vector<Json> lines;
     const Json* data = nullptr;
     lines.reserve(result.passes.size() + 2);  // `data` points into it
     for (const PassResult& pass : result.passes) {
-        lines.push_back(pass_json(result, pass, figures, pytorch_choice));
+        lines.push_back(pass_json(result, pass, options));
         const bool timed = lines.back().contains("carousel_ms");
         if (pass.pass == Pass::kBackwardData && timed) data = &lines.back();
         if (pass.pass == Pass::kBackward && timed && data != nullptr) {
@@ -169,8 +173,8 @@ std::vector<Json> json_lines(const RowResult& result, const CardFigures& figures
     return lines;
 }
 
-Json json_of_missing(const GridCase& c, const std::string& why) {
-    Json j = shape_of(c);
+Json json_of_missing(const GridCase& c, const std::string& why, const std::string& bench) {
+    Json j = shape_of(c, bench);
     j["skipped"] = why;
     return j;
 }
@@ -220,6 +224,17 @@ std::string table_line(const Json& j) {
     }
     for (const auto& form : j.at("forms")) line += "; " + form.get<std::string>();
     return line;
+}
+
+void print_line(const Json& line, bool json) {
+    std::printf("%s\n", (json ? line.dump() : table_line(line)).c_str());
+    if (!json && line.contains("left_out")) {
+        for (const auto& left : line.at("left_out")) {
+            std::printf("        %s: %s\n", left.at("name").get<std::string>().c_str(),
+                        left.at("why").get<std::string>().c_str());
+        }
+    }
+    std::fflush(stdout);
 }
 
 }  // namespace carousel::bench

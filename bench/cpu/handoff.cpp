@@ -1,4 +1,4 @@
-#include "bench/handoff.hpp"
+#include "bench/cpu/handoff.hpp"
 
 #include <algorithm>
 #include <atomic>
