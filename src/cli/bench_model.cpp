@@ -9,6 +9,7 @@
 #include "src/cli/bench_case.hpp"
 #include "src/cli/bench_timing.hpp"
 #include "src/cli/common.hpp"
+#include "src/cli/tuned_products.hpp"
 #include "src/train/lm_trainer.hpp"
 #include "src/train/random.hpp"
 #include "src/train/token_stream.hpp"
@@ -34,6 +35,7 @@ struct ModelFlags {
     double clip_norm = 1.0;
     double dropout = 0.0;
     bool no_graphs = false;
+    std::string tune_products;
     std::string device = "auto";
     TimingOptions timing;
     bool json = false;
@@ -57,6 +59,7 @@ void add_model_flags(CLI::App& app, ModelFlags& flags) {
     flag_threads(app, flags.threads);
     app.add_flag("--no-graphs", flags.no_graphs,
                  "CUDA: enqueue each step anew instead of replaying a graph");
+    flag_tune_products(app, flags.tune_products);
     add_timing_flags(app, flags.timing);
     flag_json(app, flags.json);
 }
@@ -141,7 +144,9 @@ std::vector<std::int32_t> random_ids(std::int64_t n, std::int64_t vocab_size) {
 int bench_lm(const ModelFlags& flags) {
     catch_interrupts();
     BenchReport report(flags.json);
-    for (const train::LmConfig& config : expand(flags)) {
+    const std::vector<train::LmConfig> configs = expand(flags);
+    TunedProducts products(configs.front().device, flags.tune_products);
+    for (const train::LmConfig& config : configs) {
         train::LmTrainer trainer(config);
         trainer.model().initialize();
         const std::int64_t window = config.seq_len * config.batch_size;
@@ -162,6 +167,7 @@ int bench_lm(const ModelFlags& flags) {
         if (interrupted()) return kExitInterrupted;
         report.add(json_of(config, "lm", trainer.model().plan().options().num_threads), timing,
                    flops_of(config, BenchMode::kTrain));
+        products.store();
     }
     return kExitDone;
 }
@@ -177,7 +183,9 @@ Timing per_item(Timing timing, std::int64_t items) {
 int bench_sample(const ModelFlags& flags) {
     catch_interrupts();
     BenchReport report(flags.json);
-    for (train::LmConfig config : expand(flags)) {
+    const std::vector<train::LmConfig> configs = expand(flags);
+    TunedProducts products(configs.front().device, flags.tune_products);
+    for (train::LmConfig config : configs) {
         config.seq_len = 1;
         config.batch_size = 1;
         train::LmModel model(config, 1, 1, nullptr);
@@ -197,6 +205,7 @@ int bench_sample(const ModelFlags& flags) {
         if (interrupted()) return kExitInterrupted;
         report.add(json_of(config, "sample", model.plan().options().num_threads), timing,
                    flops_of(config, BenchMode::kInfer));
+        products.store();
     }
     return kExitDone;
 }

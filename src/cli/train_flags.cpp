@@ -7,6 +7,7 @@
 
 #include "carousel/error.hpp"
 #include "src/cli/common.hpp"
+#include "src/cli/tuned_products.hpp"
 #include "src/io/file.hpp"
 #include "src/io/json.hpp"
 #include "src/train/parse.hpp"
@@ -181,6 +182,7 @@ TrainFlagTable::TrainFlagTable(CLI::App& app, TrainFlags& f) : flags_(f) {
     bind(app.add_flag("--no-graphs", f.no_graphs,
                       "CUDA: enqueue each step anew instead of replaying it as one graph"),
          f.no_graphs, true);
+    bind(flag_tune_products(app, f.tune_products), f.tune_products, true);
     bind(flag_threads(app, f.threads), f.threads, true);
 
     CLI::Option* out = app.add_option(

@@ -46,6 +46,7 @@ struct TrainFlags {
     std::string device = "auto";
     std::string dtype = "f32";
     bool no_graphs = false;
+    std::string tune_products;  ///< empty: no tuning
     int threads = 0;
 
     std::string out, resume, config_file;

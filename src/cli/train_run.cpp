@@ -40,6 +40,10 @@ std::int64_t parameter_count(const train::LmTrainer& trainer) {
     return count;
 }
 
+std::string absolute_path(const std::string& path) {
+    return fs::absolute(path).lexically_normal().string();
+}
+
 /// The first of runs/1, runs/2, ... that holds nothing.
 std::string free_folder() {
     for (int i = 1;; ++i) {
@@ -77,6 +81,11 @@ void read_last(const std::string& run, F&& read) {
 
 }  // namespace
 
+/// The run may be continued from another folder.
+void TrainRun::keep_tuning_file() {
+    if (!flags_.tune_products.empty()) flags_.tune_products = absolute_path(flags_.tune_products);
+}
+
 void TrainRun::load_text(const std::string& builtin_copy) {
     data::Text text;
     if (!flags_.text.empty()) {
@@ -107,6 +116,7 @@ void TrainRun::make_trainer() {
                     "--tbptt " + to_string(tbptt) +
                         " looks beyond a window; it needs --batching sequential");
     }
+    products_ = std::make_unique<TunedProducts>(config.device, flags_.tune_products);
     trainer_ = std::make_unique<train::LmTrainer>(config);
     batcher_ = data::make_batcher(batching, tokens_.data() + splits_.train.begin,
                                   splits_.train.size(), config.batch_size, window, config.seed);
@@ -137,6 +147,7 @@ void TrainRun::resolve_lengths() {
 ordered_json TrainRun::config_json(const TrainFlagTable& table) const {
     ordered_json json = table.to_json();
     json["text"] = flags_.text;
+    if (!flags_.tune_products.empty()) json["tune_products"] = flags_.tune_products;
     json["resolved"] = {{"steps", total_steps_},
                         {"eval_every", eval_every_},
                         {"save_every", save_every_},
@@ -184,8 +195,8 @@ std::unique_ptr<TrainRun> TrainRun::start(const TrainFlags& flags, const TrainFl
                         " train --resume " + shell_quoted(run->folder_) +
                         "`, or name another folder with --out");
     }
-    for (std::string& path : run->flags_.text)
-        path = fs::absolute(path).lexically_normal().string();
+    for (std::string& path : run->flags_.text) path = absolute_path(path);
+    run->keep_tuning_file();
     run->load_text("");
     run->make_trainer();
     run->resolve_lengths();
@@ -214,6 +225,11 @@ std::unique_ptr<TrainRun> TrainRun::resume(TrainFlags& flags, TrainFlagTable& ta
     table.apply_run(config, path);
     std::unique_ptr<TrainRun> run(new TrainRun(flags));
     run->folder_ = folder;
+    run->keep_tuning_file();
+    // A run that goes on on the CPU leaves the file of its device alone.
+    if (!table.given("tune_products") && resolve_device(flags.device).type == DeviceType::kCpu) {
+        run->flags_.tune_products.clear();
+    }
     read_last(folder, [&] {
         run->vocabulary_ = train::read_model_file(train::last_folder(folder)).vocabulary;
     });
@@ -269,6 +285,7 @@ void TrainRun::save_last() {
     if (saved_step_ == trainer_->steps_done()) return;
     progress_.cursor = batcher_->cursor();
     train::save_checkpoint(folder_, "last", *trainer_, vocabulary_, progress_);
+    products_->store();
     saved_step_ = trainer_->steps_done();
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "src/cli/train_flags.hpp"
+#include "src/cli/tuned_products.hpp"
 #include "src/train/checkpoint.hpp"
 
 namespace carousel::cli {
@@ -23,6 +24,7 @@ public:
 
 private:
     explicit TrainRun(const TrainFlags& flags) : flags_(flags) {}
+    void keep_tuning_file();
     void load_text(const std::string& builtin_copy);
     void make_trainer();
     void resolve_lengths();
@@ -39,6 +41,7 @@ private:
     std::vector<std::int32_t> tokens_;
     std::string text_hash_;
     data::TextSplits splits_;
+    std::unique_ptr<TunedProducts> products_;
     std::unique_ptr<train::LmTrainer> trainer_;
     train::LmTrainer::PendingStep pending_;  ///< the newest update, until its numbers are shown
     std::unique_ptr<data::Batcher> batcher_;

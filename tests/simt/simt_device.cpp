@@ -199,7 +199,21 @@ void Device::gemm(cuda::Queue queue, const cuda::GemmArgs& args) {
     ++counts_.products;
     if (args.workspace_bytes < gemm_workspace_bytes() || args.workspace == nullptr)
         throw std::logic_error("a product without a workspace");
+    if (tuning_ && recording_ == nullptr) {
+        const bool is_new = choices_.emplace(cuda::gemm_key(args), cuda::GemmChoice{}).second;
+        counts_.timed_products += is_new ? 1 : 0;
+    }
     push(queue, [args] { reference_gemm(args); });
+}
+
+namespace {
+const cuda::GemmPlace kPlace = {"executor", 1};
+}  // namespace
+
+std::string Device::gemm_choices() { return cuda::print_gemm_choices(kPlace, choices_); }
+
+void Device::load_gemm_choices(const std::string& text, const std::string& name) {
+    choices_.merge(cuda::parse_gemm_choices(text, kPlace, name));
 }
 
 void Device::copy(cuda::Queue queue, void* to, const void* from, std::size_t bytes) {

@@ -12,6 +12,7 @@
 
 #include "simt/simt.hpp"
 #include "src/backend/cuda/device_api.hpp"
+#include "src/backend/cuda/gemm_choice.hpp"
 
 // A CUDA device for tests: launches go to the SIMT executor, products to a reference GEMM that takes
 // cuBLAS's own arguments. Queues are real: work waits in them and runs in any order that events allow,
@@ -38,10 +39,11 @@ struct DeviceOptions {
 struct DeviceCounts {
     std::int64_t launches = 0, products = 0, copies = 0, host_waits = 0, allocations = 0;
     std::int64_t graph_launches = 0;
+    std::int64_t timed_products = 0;  ///< that tuning had not met before
     std::uint64_t races = 0;
 };
 
-class Device final : public cuda::DeviceApi {
+class Device final : public cuda::DeviceApi, public cuda::GemmTuning {
 public:
     explicit Device(int index, DeviceOptions options = {});
     ~Device() override;
@@ -85,6 +87,12 @@ public:
     std::size_t graph_bytes(void* graph) const noexcept override;
     std::int64_t graph_nodes(void* graph) const noexcept override;
     std::uint32_t* status_word() noexcept override { return status_; }
+
+    /// There is one way to multiply: what is "chosen" is which products came up while it was on.
+    void set_gemm_tuning(bool on) override { tuning_ = on; }
+    bool gemm_tuning() override { return tuning_; }
+    std::string gemm_choices() override;
+    void load_gemm_choices(const std::string& text, const std::string& name) override;
 
     const DeviceCounts& counts() const noexcept { return counts_; }
     void reset_counts() { counts_ = {}; }
@@ -132,6 +140,8 @@ private:
     std::mt19937_64 random_;
     std::uint32_t* status_ = nullptr;
     DeviceCounts counts_;
+    bool tuning_ = false;
+    cuda::GemmChoices choices_;
     std::int64_t waits_ = 0, dropped_wait_ = -1;
 };
 

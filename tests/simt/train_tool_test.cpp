@@ -179,6 +179,45 @@ TEST(SimtTool, TrainsResumesScoresAndSamplesOnEitherDevice) {
     expect_near(narrow_losses, losses(plain), 2e-2, "losses in f16");
 }
 
+TEST(SimtTool, ProductsAreTunedIntoAFile) {
+    const TemporaryFolder folder;
+    const std::string products = folder / "products";
+    const auto timed = [](simt::InstalledDevice& device, const std::string& command) {
+        device->reset_counts();
+        tool(command);
+        EXPECT_FALSE(device->gemm_tuning());
+        return device->counts().timed_products;
+    };
+    io::write_file_atomic(folder / "text", std::string(400, 'a') + std::string(400, 'b'));
+    const std::string train =
+        "train --device cuda --hidden 8 --embed 4 --seq-len 5 --batch 3 "
+        "--threads 1 --steps 2 --text " +
+        (folder / "text") + " --out ";
+    std::string stored;
+    {
+        simt::InstalledDevice device(0);
+        EXPECT_EQ(timed(device, train + (folder / "plain")), 0);
+        EXPECT_GT(timed(device, train + (folder / "run") + " --tune-products " + products), 8);
+        stored = io::read_file(products);
+        EXPECT_EQ(stored, device->gemm_choices());
+    }
+    // Another process: the choices come from the file, whose name the run has kept.
+    simt::InstalledDevice device(0);
+    EXPECT_EQ(timed(device, "train --steps 3 --resume " + (folder / "run")), 0);
+    EXPECT_EQ(device->gemm_choices(), stored);
+    tool("train --steps 4 --device cpu --resume " + (folder / "run"));
+    EXPECT_EQ(io::read_file(products), stored);
+    EXPECT_EQ(timed(device, "train --steps 5 --device cuda --resume " + (folder / "run")), 0);
+
+    const std::string sizes = " --device cuda --vocab 11 --hidden 4 --min-time-ms 1 --repeat 1";
+    for (const char* what : {"lm --batch 2 --seq-len 3", "sample"}) {
+        const std::string bench = std::string("bench ") + what + sizes;
+        EXPECT_EQ(timed(device, bench), 0) << what;
+        EXPECT_GT(timed(device, bench + " --tune-products " + products), 0) << what;
+        EXPECT_EQ(io::read_file(products), device->gemm_choices()) << what;
+    }
+}
+
 TEST(SimtTool, BenchTimesOnTheDevice) {
     simt::InstalledDevice device(0);
     const std::string timing = " --device cuda --min-time-ms 1 --repeat 1 --json";
