@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "tests/cudart/fake_cudart.hpp"
 
@@ -159,6 +160,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     ++state.heuristics;
     if (state.in_heuristic != nullptr) state.in_heuristic();
     *count = 0;
+    if (state.fail_heuristic != 0) {
+        return static_cast<cublasStatus_t>(std::exchange(state.fail_heuristic, 0));
+    }
     if (state.no_algorithm) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
     const auto* preference = reinterpret_cast<const Preference*>(opaque);

@@ -211,6 +211,54 @@ TEST_F(RuntimeGemm, FailuresNameTheProduct) {
                  [&] { device->gemm(queue, g); });
 }
 
+// A kernel died since the last call of the runtime: this thread has no last error yet.
+TEST_F(RuntimeGemm, FirstToMeetADeadContextSaysSo) {
+    for (int* failing : {&lt.fail_matmul, &lt.fail_heuristic}) {
+        device = make_device();
+        queue = device->default_queue();
+        fake.fail_once["cudaMemGetInfo"] = cudaErrorIllegalAddress;
+        *failing = failing == &lt.fail_matmul ? CUBLAS_STATUS_EXECUTION_FAILED
+                                              : CUBLAS_STATUS_INTERNAL_ERROR;
+        const std::string sentence = expect_error(ErrorCode::kDeviceLost, "cudaErrorIllegalAddress",
+                                                  [&] { device->gemm(queue, product()); });
+        EXPECT_NE(sentence.find("f32 gemm of T[24,32] x [32,16]"), std::string::npos) << sentence;
+        EXPECT_EQ(fake.last_error, cudaSuccess);
+        // From now on nothing is asked any more.
+        const std::size_t calls = fake.log.size();
+        EXPECT_EQ(
+            expect_error(ErrorCode::kDeviceLost, "lost", [&] { device->gemm(queue, product()); }),
+            sentence);
+        EXPECT_EQ(fake.log.size(), calls);
+    }
+}
+
+TEST_F(RuntimeGemm, AnErrorOfTheCallersIsNotTakenForTheProducts) {
+    fake.last_error = cudaErrorInvalidConfiguration;
+    lt.fail_matmul = CUBLAS_STATUS_EXECUTION_FAILED;
+    const std::string sentence =
+        expect_error(ErrorCode::kCuda, "cublasLtMatmul", [&] { device->gemm(queue, product()); });
+    EXPECT_EQ(sentence.find("cudaErrorInvalidConfiguration"), std::string::npos) << sentence;
+    EXPECT_EQ(fake.last_error, cudaErrorInvalidConfiguration) << "it is the caller's to find";
+    fake.last_error = cudaSuccess;
+    // The question itself may fail for another reason, and leaves nothing behind.
+    fake.fail_once["cudaMemGetInfo"] = cudaErrorInvalidConfiguration;
+    lt.fail_matmul = CUBLAS_STATUS_EXECUTION_FAILED;
+    expect_error(ErrorCode::kCuda, "cublasLtMatmul", [&] { device->gemm(queue, product()); });
+    EXPECT_EQ(fake.last_error, cudaSuccess);
+    EXPECT_NO_THROW(device->gemm(queue, product()));
+}
+
+TEST_F(RuntimeGemm, AFailureWhileRecordingSpoilsNothing) {
+    device->begin_capture(queue);
+    lt.fail_matmul = CUBLAS_STATUS_NOT_SUPPORTED;
+    expect_error(ErrorCode::kUnsupported, "cublasLtMatmul",
+                 [&] { device->gemm(queue, product()); });
+    device->gemm(queue, product());
+    void* graph = device->end_capture(queue, true);
+    EXPECT_NE(graph, nullptr);
+    device->release_graph(graph);
+}
+
 TEST_F(RuntimeGemm, DescriptorsAreReturned) {
     for (std::int64_t n = 1; n < 10; ++n) {
         GemmArgs g = product();

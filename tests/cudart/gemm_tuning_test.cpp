@@ -238,6 +238,15 @@ TEST_F(GemmTuningTest, LostDeviceIsReportedAndNothingChosen) {
     fake.last_error = cudaSuccess;
 }
 
+TEST_F(GemmTuningTest, ProductThatMeetsADeadContextIsNotARefusal) {
+    set_gemm_tuning(card, true);
+    lt.fail_matmul = CUBLAS_STATUS_EXECUTION_FAILED;
+    fake.fail_once["cudaMemGetInfo"] = cudaErrorIllegalAddress;
+    expect_error(ErrorCode::kDeviceLost, "cudaErrorIllegalAddress",
+                 [&] { device->gemm(queue, product()); });
+    EXPECT_NE(gemm_choices(card).find("choices 0\n"), std::string::npos);
+}
+
 TEST_F(GemmTuningTest, StoredChoicesAreUsedWithoutTiming) {
     set_gemm_tuning(card, true);
     run(product());

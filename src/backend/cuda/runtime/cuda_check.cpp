@@ -81,6 +81,24 @@ void DeviceHealth::check(cudaError_t error, const char* call, const char* step) 
     throw Error(ErrorCode::kCuda, sentence + ": " + error_text(error));
 }
 
+void DeviceHealth::check_alive(const char* call, const char* step) {
+    cudaError_t error = cudaPeekAtLastError();
+    if (!is_sticky(error)) {
+        // "may also return error codes from previous, asynchronous launches" (CUDA Runtime API,
+        // cudaMemGetInfo), and touches no stream that may be recording.
+        const RelaxedCapture relaxed;
+        std::size_t free_bytes = 0, total_bytes = 0;
+        const cudaError_t found = cudaMemGetInfo(&free_bytes, &total_bytes);
+        if (found == cudaSuccess) return;
+        if (!is_sticky(found)) {
+            cudaGetLastError();
+            return;
+        }
+        error = found;
+    }
+    check(error, call, step);
+}
+
 void DeviceHealth::note(cudaError_t error, const char* call) noexcept {
     if (error == cudaSuccess) return;
     cudaGetLastError();

@@ -32,6 +32,10 @@ public:
     /// Throws if `error` is one: DeviceLost if sticky, else Cuda. The sentence names `call` and, where
     /// there is one, the step or kernel it was for. Clears the runtime's last error.
     void check(cudaError_t error, const char* call, const char* step = nullptr);
+    /// After a call that is not the runtime's failed: throws DeviceLost if the context is dead. Asks
+    /// the driver, because a kernel's death is no error of this thread until a runtime call met it.
+    /// Another last error is left for whoever it belongs to.
+    void check_alive(const char* call, const char* step = nullptr);
     /// For destructors: remembers a sticky error, clears the last one.
     void note(cudaError_t error, const char* call) noexcept;
     bool lost() const noexcept { return lost_.load(std::memory_order_acquire); }

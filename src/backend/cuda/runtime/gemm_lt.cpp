@@ -174,13 +174,21 @@ GemmLt::Chosen::Chosen(const Product& product) {
 
 GemmLt::GemmLt(DeviceHealth& health, DevicePool& pool, const std::string& device_name)
     : health_(health), pool_(pool), place_{device_name, cublaslt().version()} {
-    check_lt(cublaslt().create(&handle_), "cublasLtCreate");
+    check(cublaslt().create(&handle_), "cublasLtCreate");
 }
 
 GemmLt::~GemmLt() {
     chosen_.clear();
     // Destroying the handle waits for the device; a dead one answers with an error.
     if (handle_ != nullptr && !health_.lost() && !process_exiting()) cublaslt().destroy(handle_);
+}
+
+// As check_lt, of calls that reach the device: a dead context shows there as one of many failures.
+void GemmLt::check(cublasStatus_t status, const char* call, const GemmArgs* args) {
+    if (status != CUBLAS_STATUS_SUCCESS) {
+        health_.check_alive(call, args != nullptr ? gemm_text(*args).c_str() : nullptr);
+    }
+    check_lt(status, call, args);
 }
 
 // The heuristic's results, best first; at least one.
@@ -199,9 +207,9 @@ std::vector<cublasLtMatmulAlgo_t> GemmLt::candidates(const GemmArgs& g, const Ch
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignments.c);
     std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<std::size_t>(most));
     int count = 0;
-    check_lt(cublaslt().heuristic(handle_, chosen.desc, chosen.a, chosen.b, chosen.c, chosen.c,
-                                  preference.value, most, results.data(), &count),
-             "cublasLtMatmulAlgoGetHeuristic", &g);
+    check(cublaslt().heuristic(handle_, chosen.desc, chosen.a, chosen.b, chosen.c, chosen.c,
+                               preference.value, most, results.data(), &count),
+          "cublasLtMatmulAlgoGetHeuristic", &g);
     check_lt(count > 0 ? results[0].state : CUBLAS_STATUS_NOT_SUPPORTED,
              "cublasLtMatmulAlgoGetHeuristic", &g);
     results.resize(static_cast<std::size_t>(count));
@@ -304,11 +312,7 @@ void GemmLt::run(cudaStream_t stream, const GemmArgs& g) {
     const std::lock_guard lock(mutex_);
     const Chosen& chosen = choose(product, stream);
     const cublasStatus_t status = enqueue(product, chosen, chosen.algo, g.c, stream);
-    // A dead context shows as a failed execution here; the runtime knows what it died of.
-    if (status == CUBLAS_STATUS_EXECUTION_FAILED || status == CUBLAS_STATUS_INTERNAL_ERROR) {
-        health_.check(cudaPeekAtLastError(), "cublasLtMatmul", gemm_text(g).c_str());
-    }
-    check_lt(status, "cublasLtMatmul", &g);
+    check(status, "cublasLtMatmul", &g);
 }
 
 void GemmLt::set_tuning(bool on) {

@@ -35,7 +35,7 @@ public:
     GemmLt& operator=(const GemmLt&) = delete;
 
     /// As DeviceApi::gemm. Errors: InvalidArgument: gemm_problem; Unsupported: cuBLASLt has no
-    /// algorithm; Cuda.
+    /// algorithm; Cuda; DeviceLost.
     void run(cudaStream_t stream, const GemmArgs& args);
 
     /// Behind GemmTuning.
@@ -47,6 +47,7 @@ public:
 private:
     struct Chosen;
     struct Product;
+    void check(cublasStatus_t status, const char* call, const GemmArgs* args = nullptr);
     Chosen& choose(const Product& product, cudaStream_t stream);
     std::vector<cublasLtMatmulAlgo_t> candidates(const GemmArgs& args, const Chosen& chosen,
                                                  int most);

@@ -75,8 +75,7 @@ private:
 // False if cuBLASLt refused; a dead context throws.
 bool accepted(DeviceHealth& health, cublasStatus_t status) {
     if (status == CUBLAS_STATUS_SUCCESS) return true;
-    const cudaError_t error = cudaGetLastError();
-    if (is_sticky(error)) health.check(error, "cublasLtMatmul", "timing products");
+    health.check_alive("cublasLtMatmul", "timing products");
     return false;
 }
 
