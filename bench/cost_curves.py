@@ -15,6 +15,8 @@ import pathlib
 import subprocess
 import sys
 
+import lines
+
 HERE = pathlib.Path(__file__).resolve().parent
 AXES = {
     "T": {"flag": "--seq-len", "values": [100, 300, 1000, 3000, 10000, 30000, 100000]},
@@ -80,9 +82,9 @@ def main():
         print(json.dumps(line) if options.json else text, flush=True)
 
     show({"about": "cost curves", "cell": options.cell, "threads": options.threads,
-          "cpu": cpu_name(), "empty_bytes": empty},
-         f"{options.cell}, {options.threads} threads, {cpu_name()}; a process that does nothing "
-         f"needs {empty / 2**20:.0f} MiB, which is taken off")
+          "cpu": lines.processor_name(), "empty_bytes": empty},
+         f"{options.cell}, {options.threads} threads, {lines.processor_name()}; a process that does "
+         f"nothing needs {empty / 2**20:.0f} MiB, which is taken off")
     for axis in options.axes.split(","):
         values = [value for value in AXES[axis]["values"] if value <= options.most]
         for mode in options.modes.split(","):
@@ -102,13 +104,6 @@ def main():
             show(fit, f"{mode:6} time ~ {axis}^{fit['time_power']} (last three "
                       f"{fit['time_power_of_last']}), memory ~ {axis}^{fit['memory_power']} "
                       f"(last three {fit['memory_power_of_last']})\n")
-
-
-def cpu_name():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(": ", 1)[1]
-    return "unknown"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Figures of results: report.py --out FOLDER FILE.jsonl [...]
 
-Reads what carousel_bench_gpu --json, compare_cpu.py (results.jsonl) and cost_curves.py --json wrote,
-and makes PNGs and one self-contained report.html: the ratio to the best peer for each row, time per
-step against H and N with the lower bound and the peer, and scaling with T and L. Results of different
-machines or versions are never drawn together: that ends with status 2. bench/setup_report.sh makes
-the virtual environment with matplotlib.
+Reads what carousel_bench_gpu, carousel_bench_cpu, torch_models.py and cost_curves.py wrote with
+--json, and makes PNGs and one self-contained report.html: the ratio to the best peer for each row,
+time per step against H and N with the lower bound and the peer, and scaling with T and L. Results of
+different machines or versions are never drawn together: that ends with status 2.
+bench/setup_report.sh makes the virtual environment with matplotlib.
 """
 
 import argparse
@@ -15,100 +15,26 @@ import json
 import pathlib
 import sys
 
-import shapes
+import lines
 
-PASS_ORDER = ["infer", "forward", "backward_data", "backward", "train", "sample"]
 OURS, PEER, BOUND, SLOWER = "#1b7f79", "#8d99a6", "#c98b1b", "#b8433a"
 GRID_COLOR = "#d9dde2"
-# What must be equal for two results to stand in one figure.
-MACHINE_KEYS = ["gpu", "cpu", "threads", "driver_cuda", "cuda_runtime", "cublaslt", "cudnn",
-                "onednn_version", "torch_version", "commit"]
 
 
-class Refusal(Exception):
-    """Input that must not be drawn."""
-
-
-def machine_of(about):
-    """What of a header names the machine and the versions."""
-    about = dict(about)
-    smi = about.pop("smi", {})
-    machine = {key: about[key] for key in MACHINE_KEYS if key in about}
-    if isinstance(smi, dict):
-        for key in ("uuid", "driver"):
-            if key in smi:
-                machine[key] = smi[key]
-    return machine
-
-
-def read(paths):
-    """(machine, header, GPU and CPU records, cost curves) of all files."""
-    machine, header, records, curves = {}, {}, [], []
-    for path in paths:
-        for number, text in enumerate(pathlib.Path(path).read_text().splitlines(), 1):
-            if not text.strip():
-                continue
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise Refusal(f"{path}:{number}: not JSON: {error}") from None
-            about = line.get("about")
-            if about == "end":
-                continue
-            if about is not None:
-                said = about if isinstance(about, dict) else line
-                for key, value in machine_of(said).items():
-                    if key in machine and machine[key] != value:
-                        raise Refusal(f"{path}:{number}: results of different machines or versions: "
-                                      f"{key} is '{value}' here and '{machine[key]}' before")
-                    machine[key] = value
-                header.update(said)
-            elif "curve" in line or "fit" in line:
-                curves.append(line)
-            elif "no_device" in line:
-                raise Refusal(f"{path}:{number}: no results: {line['no_device']}")
-            else:
-                records += from_gpu(line) if line.get("bench") == "gpu" else from_cpu(line)
-    if not machine:
-        raise Refusal("no file says which machine its results are of")
-    return machine, header, records, curves
-
-
-def from_gpu(line):
-    if "carousel_ms" not in line or "derived" in line:
-        return []
-    steps = line["seq_len"] * line["layers"]
-    name = f"{line['row']} {line['cell']} {line['dtype']} H{line['hidden']} N{line['batch']}"
-    return [{"label": name, "family": line["row"].rstrip("0123456789"), "pass": line["pass"],
-             "cell": line["cell"], "dtype": line["dtype"], "H": line["hidden"], "N": line["batch"],
-             "T": line["seq_len"], "L": line["layers"], "l2": line.get("l2", "warm"),
-             "us": line["carousel_ms"]["median"] * 1e3 / steps,
-             "peer_us": line["peer_ms"]["median"] * 1e3 / steps if "peer_ms" in line else None,
-             "bound_us": line["bound_us"] / steps, "ratio": line.get("ratio"),
-             "peer": line.get("peer", "")}]
-
-
-def from_cpu(line):
-    """A line of compare_cpu.py: both peers, of which the better one counts."""
-    best = line.get("best_peer")
-    if best is None:
-        return []
-    values = line[best]
-    record = {"label": line["row"], "family": "cpu", "pass": line["pass"], "l2": "warm",
-              "ratio": values["ratio"], "peer": best, "aim": line.get("aim"), "bound_us": None,
-              "us": None, "peer_us": None}
-    if line.get("group") == "model":
-        return [record]
-    row = shapes.Row(line["row"], line["row"])
-    steps = row.steps * row.layers
-    record.update({"cell": row.cell, "dtype": "f32", "H": row.hidden, "N": row.batch,
-                   "T": row.steps, "L": row.layers,
-                   "us": values["carousel_ms"]["median"] * 1e3 / steps,
-                   "peer_us": values["peer_ms"]["median"] * 1e3 / steps})
-    floor = line.get("onednn", {}).get("floor_ms")
-    if floor:
-        record["bound_us"] = floor * 1e3 / steps
-    return [record]
+def record_of(line):
+    """What is drawn of a timed row and pass; a model has no shape, and no time per step."""
+    record = {"label": lines.label(line), "pass": line["pass"], "l2": line["l2"],
+              "ratio": line.get("ratio"), "peer": line.get("peer", ""), "us": None, "peer_us": None,
+              "bound_us": None}
+    if "cell" in line:
+        steps = line["seq_len"] * line["layers"]
+        record.update({"cell": line["cell"], "dtype": line["dtype"], "H": line["hidden"],
+                       "N": line["batch"], "T": line["seq_len"], "L": line["layers"],
+                       "us": line["carousel_ms"]["median"] * 1e3 / steps,
+                       "bound_us": line["bound_us"] / steps})
+        if "peer_ms" in line:
+            record["peer_us"] = line["peer_ms"]["median"] * 1e3 / steps
+    return record
 
 
 def style(axes):
@@ -121,53 +47,53 @@ def style(axes):
 def ratio_bars(plt, records, caption):
     """A bar for each row, a panel for each pass: above 1, Carousel is faster."""
     with_ratio = [r for r in records if r["ratio"]]
-    passes = [p for p in PASS_ORDER if any(r["pass"] == p for r in with_ratio)]
-    # Passes with a single row share a panel of their own.
-    panels = [[p] for p in passes if sum(r["pass"] == p for r in with_ratio) > 1]
-    single = [p for p in passes if [p] not in panels]
-    if single and panels:
-        panels[-1] = panels[-1] + single
-    elif single:
-        panels = [single]
-    most = max(sum(r["pass"] in panel for r in with_ratio) for panel in panels)
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.9 * len(panels) + 0.8, 0.24 * most + 1.7),
-                                squeeze=False)
-    for panel, ax in zip(panels, axes[0]):
-        rows = [r for r in with_ratio if r["pass"] in panel]
-        positions = range(len(rows))
-        medians = [r["ratio"]["median"] for r in rows]
-        spread = [[max(0.0, r["ratio"]["median"] - r["ratio"]["p10"]) for r in rows],
-                  [max(0.0, r["ratio"]["p90"] - r["ratio"]["median"]) for r in rows]]
-        # Drawn from 1, so that length is what is won or lost.
-        ax.barh(positions, [m - 1 for m in medians], left=1, height=0.68,
-                color=[OURS if m >= 1 else SLOWER for m in medians])
-        ax.errorbar(medians, list(positions), xerr=spread, fmt="none", ecolor="#333333",
-                    elinewidth=0.8, capsize=1.5)
-        ax.axvline(1.0, color="#333333", linewidth=0.9)
-        ax.set_yticks(list(positions), [r["label"] for r in rows])
-        ax.invert_yaxis()
-        ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.set_xscale("log")
-        low = max(min([0.8, *(r["ratio"]["p10"] * 0.95 for r in rows)]), min(medians) * 0.6)
-        high = max([1.5, *(r["ratio"]["p90"] * 1.12 for r in rows)])
-        ax.set_xlim(low, high)
-        ticks = [t for t in (0.25, 0.5, 0.7, 0.8, 1, 1.25, 1.5, 2, 3, 4, 6, 8, 12, 16) if low <= t <= high]
-        while len(ticks) > 8:
-            ticks = [t for i, t in enumerate(ticks) if i % 2 == 0 or t == 1]
-        ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
-        ax.minorticks_off()
-        for y, r in zip(positions, rows):
-            ax.annotate(f"{r['ratio']['median']:.2f}", (max(r["ratio"]["p90"], r["ratio"]["median"]), y),
-                        xytext=(4, 0), textcoords="offset points", va="center", fontsize=6.5,
-                        color="#333333")
-        style(ax)
-        ax.grid(axis="y", visible=False)
-        ax.set_title(", ".join(panel), fontsize=10, loc="left")
-        ax.set_xlabel("time of the best peer / Carousel's (above 1: Carousel is faster)", fontsize=8)
-    figure.suptitle(f"Ratio to the best peer; whiskers: 10th to 90th percentile of pairs\n{caption}",
-                    fontsize=9, x=0.01, ha="left")
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.05 / (0.24 * most + 1.7)))
+    # Sampling is one row, which stands beside training steps.
+    panels = {"train, sample" if p in ("train", "sample") else p: [] for p in lines.PASSES}
+    for r in with_ratio:
+        next(panel for name, panel in panels.items() if r["pass"] in name.split(", ")).append(r)
+    panels = {", ".join(p for p in name.split(", ") if any(r["pass"] == p for r in panel)): panel
+              for name, panel in panels.items() if panel}
+    labels = list(dict.fromkeys(r["label"] for r in with_ratio))
+    height = 0.24 * len(labels) + 1.9
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.3 * len(panels) + 2.2, height),
+                                sharey=True, squeeze=False)
+    for (name, panel), ax in zip(panels.items(), axes[0]):
+        ratio_panel(ax, panel, [labels.index(r["label"]) for r in panel])
+        ax.set_title(name, fontsize=10, loc="left")
+    axes[0][0].set_yticks(range(len(labels)), labels)
+    axes[0][0].set_ylim(len(labels) - 0.4, -0.6)
+    figure.suptitle("Time of the best peer / Carousel's: above 1, Carousel is faster; whiskers: 10th to "
+                    f"90th percentile of pairs\n{caption}", fontsize=8, x=0.01, ha="left", wrap=True)
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.1 / height))
     return figure
+
+
+def ratio_panel(ax, rows, positions):
+    medians = [r["ratio"]["median"] for r in rows]
+    spread = [[max(0.0, r["ratio"]["median"] - r["ratio"]["p10"]) for r in rows],
+              [max(0.0, r["ratio"]["p90"] - r["ratio"]["median"]) for r in rows]]
+    # Drawn from 1, so that length is what is won or lost.
+    ax.barh(positions, [m - 1 for m in medians], left=1, height=0.68,
+            color=[OURS if m >= 1 else SLOWER for m in medians])
+    ax.errorbar(medians, positions, xerr=spread, fmt="none", ecolor="#333333", elinewidth=0.8,
+                capsize=1.5)
+    ax.axvline(1.0, color="#333333", linewidth=0.9)
+    ax.set_xscale("log")
+    low = max(min([0.8, *(r["ratio"]["p10"] * 0.95 for r in rows)]), min(medians) * 0.6)
+    high = max([1.5, *(r["ratio"]["p90"] for r in rows)])
+    high *= (high / low) ** 0.15  # for the figures beside the bars
+    ax.set_xlim(low, high)
+    ticks = [t for t in (0.25, 0.5, 0.7, 0.8, 1, 1.25, 1.5, 2, 3, 4, 6, 8, 12, 16) if low <= t <= high]
+    while len(ticks) > 7:
+        ticks = [t for i, t in enumerate(ticks) if i % 2 == 0 or t == 1]
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.minorticks_off()
+    for y, r in zip(positions, rows):
+        ax.annotate(f"{r['ratio']['median']:.2f}", (max(r["ratio"]["p90"], r["ratio"]["median"]), y),
+                    xytext=(4, 0), textcoords="offset points", va="center", fontsize=6.5,
+                    color="#333333")
+    style(ax)
+    ax.grid(axis="y", visible=False)
 
 
 def series(records, axis, fixed):
@@ -256,7 +182,7 @@ def figures(plt, records, curves, caption):
     if any(r["ratio"] for r in warm):
         yield "ratios", ratio_bars(plt, warm, caption)
     timed = [r for r in warm if r["us"] is not None]
-    for which in PASS_ORDER:
+    for which in lines.PASSES:
         for axis, fixed in (("H", ["cell", "dtype", "N"]), ("N", ["cell", "dtype", "H"]),
                             ("T", ["cell", "dtype", "H", "N", "L"]),
                             ("L", ["cell", "dtype", "H", "N"])):
@@ -280,7 +206,7 @@ def table(records):
     yield "</table>"
 
 
-def write(out, made, machine, header, records):
+def write(out, made, header, records):
     out.mkdir(parents=True, exist_ok=True)
     parts = ["<!doctype html><meta charset=utf-8><title>Carousel: benchmarks</title>",
              "<style>body{font:15px system-ui,sans-serif;margin:2rem auto;max-width:75rem;"
@@ -295,9 +221,16 @@ def write(out, made, machine, header, records):
         print(path)
     parts += table(records)
     parts.append("<h2>Machine and versions</h2><pre>" +
-                 html.escape(json.dumps({**header, **machine}, indent=1)) + "</pre>")
+                 html.escape(json.dumps(header, indent=1)) + "</pre>")
     (out / "report.html").write_text("\n".join(parts))
     print(out / "report.html")
+
+
+def pass_list(text):
+    for name in text.split(","):
+        if name not in lines.PASSES:
+            raise argparse.ArgumentTypeError(f"'{name}' is none of {','.join(lines.PASSES)}")
+    return text.split(",")
 
 
 def main():
@@ -305,10 +238,15 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+")
     parser.add_argument("--out", required=True, type=pathlib.Path)
+    parser.add_argument("--pass", dest="passes", metavar="LIST", type=pass_list, default=lines.PASSES,
+                        help=f"of {','.join(lines.PASSES)} [default: all]")
     options = parser.parse_args()
     try:
-        machine, header, records, curves = read(options.files)
-    except (Refusal, OSError) as refusal:
+        results = lines.read(options.files)
+        records = [record_of(line) for line in results.timed if line["pass"] in options.passes]
+        if not records and not results.curves:
+            raise lines.Refusal(f"no timed row of {', '.join(options.passes)}, and no cost curve")
+    except (lines.Refusal, OSError) as refusal:
         print(f"report.py: {refusal}", file=sys.stderr)
         return 2
     try:
@@ -319,10 +257,8 @@ def main():
         return 2
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    caption = ", ".join(f"{key} {value}" for key, value in machine.items() if key != "uuid")
-    date = header.get("date", "")
-    write(options.out, figures(plt, records, curves, f"{date} {caption}".strip()), machine, header,
-          records)
+    made = figures(plt, records, results.curves, results.caption())
+    write(options.out, made, results.header, records)
     return 0
 
 

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Makes the virtual environment that torch_rnn.py runs in: bench/setup_torch.sh [DIR]
+# Makes the virtual environment that carousel_bench_cpu --peer torch and torch_models.py use:
+# bench/setup_torch.sh [DIR]
 # DIR is bench/.venv unless given. What people install today is downloaded: several GB.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
