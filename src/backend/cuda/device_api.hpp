@@ -17,7 +17,8 @@
 namespace carousel::cuda {
 
 /// C = alpha * op(A) op(B) + beta * C (+ bias) in cuBLAS's own terms: column-major, op(A) [m,k],
-/// op(B) [k,n], C [m,n], leading dimensions and batch strides in elements.
+/// op(B) [k,n], C [m,n], leading dimensions and batch strides in elements, none of
+/// them negative.
 struct GemmArgs {
     bool trans_a = false, trans_b = false;
     std::int64_t m = 0, n = 0, k = 0;

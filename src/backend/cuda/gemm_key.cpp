@@ -1,6 +1,6 @@
 #include "src/backend/cuda/gemm_key.hpp"
 
-#include <cstdlib>
+#include <utility>
 
 namespace carousel::cuda {
 
@@ -29,9 +29,17 @@ std::string size_problem(const GemmArgs& g) {
     }
     if (g.batch > INT32_MAX)
         return "batch is " + std::to_string(g.batch) + "; cuBLASLt takes 2^31-1";
+    if (g.batch == 1) return "";
+    // cuBLASLt documents no batches in falling order; RnnOperands multiplies such parts one by one.
+    for (const auto& [name, stride] :
+         {std::pair{"stride_a", g.stride_a}, {"stride_b", g.stride_b}, {"stride_c", g.stride_c}}) {
+        if (stride >= 0) continue;
+        return std::string(name) + " is " + std::to_string(stride) +
+               "; expected at least 0: multiply parts in falling order one by one";
+    }
     // Products of a batch may share an operand, never the result. Results may lie side by side in the
-    // rows of one matrix, and in either order.
-    if (g.batch > 1 && std::abs(g.stride_c) < g.m) {
+    // rows of one matrix.
+    if (g.stride_c < g.m) {
         return "stride_c is " + std::to_string(g.stride_c) + ": results of the batch overlap";
     }
     return "";
@@ -101,13 +109,9 @@ GemmAlignments gemm_alignments(const GemmArgs& g) noexcept {
     return alignments;
 }
 
-GemmExtent gemm_result_extent(const GemmArgs& g) noexcept {
-    const std::int64_t walk = (g.batch - 1) * g.stride_c;
-    const std::int64_t before = walk < 0 ? -walk : 0;
-    const std::int64_t one = (g.n - 1) * g.ldc + g.m;
-    const std::int64_t bytes = bytes_of(g.out_dtype);
-    return {static_cast<std::size_t>(before * bytes),
-            static_cast<std::size_t>((one + std::abs(walk)) * bytes)};
+std::size_t gemm_result_bytes(const GemmArgs& g) noexcept {
+    const std::int64_t numel = (g.batch - 1) * g.stride_c + (g.n - 1) * g.ldc + g.m;
+    return static_cast<std::size_t>(numel * bytes_of(g.out_dtype));
 }
 
 GemmKey gemm_key(const GemmArgs& g) noexcept {

@@ -51,12 +51,8 @@ struct GemmAlignments {
 };
 GemmAlignments gemm_alignments(const GemmArgs& args) noexcept;
 
-/// Memory that the result touches, from its lowest address on: `offset` bytes before `args.c`, where the
-/// strides of a batch are negative, and `bytes` in all, what lies between its columns included.
-struct GemmExtent {
-    std::size_t offset = 0, bytes = 0;
-};
-GemmExtent gemm_result_extent(const GemmArgs& args) noexcept;
+/// Memory that the result touches from args.c on, what lies between its columns included.
+std::size_t gemm_result_bytes(const GemmArgs& args) noexcept;
 
 /// "f32 gemm of [64,512] x [512,16]": the product in words, for messages.
 std::string gemm_text(const GemmArgs& args);

@@ -31,21 +31,20 @@ public:
 
     /// What can fail; the destructor takes down what was put up before it did.
     void open(const GemmArgs& args) {
-        const GemmExtent extent = gemm_result_extent(args);
+        const std::size_t bytes = gemm_result_bytes(args);
         memory_ = static_cast<std::byte*>(
-            pool_.allocate(extent.bytes + kMaxAlignment, "a scratch result, to time products"));
+            pool_.allocate(bytes + kMaxAlignment, "a scratch result, to time products"));
         // As far behind a boundary as the caller's: algorithms differ in the alignment they need.
-        const auto place = reinterpret_cast<std::uintptr_t>(args.c) - extent.offset;
+        const auto place = reinterpret_cast<std::uintptr_t>(args.c);
         const auto start = reinterpret_cast<std::uintptr_t>(memory_);
-        std::byte* lowest = memory_ + (place - start) % kMaxAlignment;
-        result = lowest + extent.offset;
+        result = memory_ + (place - start) % kMaxAlignment;
         health_.check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
                       "cudaStreamCreateWithFlags");
         for (cudaEvent_t* event : {&begin_, &end_}) {
             health_.check(cudaEventCreateWithFlags(event, cudaEventDefault),
                           "cudaEventCreateWithFlags");
         }
-        health_.check(cudaMemsetAsync(lowest, 0, extent.bytes, stream), "cudaMemsetAsync");
+        health_.check(cudaMemsetAsync(result, 0, bytes, stream), "cudaMemsetAsync");
     }
 
     /// Nanoseconds of one of the products that `enqueue` puts on the stream.
