@@ -11,10 +11,10 @@
 namespace carousel {
 
 namespace {
-// A worker that finds no work spins this often before it sleeps: about 100 us, so that the gaps
-// between the passes of a training step stay cheap.
-constexpr int kIdleSpins = 4000;
-constexpr int kIdleYields = 64;
+// A worker that finds no work waits about 100 us before it sleeps, so that the gaps between the passes
+// of a training step stay cheap; mostly in yields, since who shares its core may be the caller.
+constexpr int kIdleSpins = 100;
+constexpr int kIdleYields = 300;
 }  // namespace
 
 int usable_cores() noexcept {
