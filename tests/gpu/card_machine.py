@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 
-# Loader names, newest major version first. The programs open each by name and say so if it is missing.
+# What is looked for under STEM.MAJOR, the name that the programs open, each with the major version that it
+# was compiled for; one that is missing is said there.
 LIBRARIES = {
-    "cuBLASLt": r"libcublasLt\.so\.1\d",
-    "cuBLAS": r"libcublas\.so\.1\d",
-    "cuDNN": r"libcudnn\.so\.9",
-    "CUPTI": r"libcupti\.so\.1\d",
-    "driver": r"libcuda\.so\.1",
+    "cuBLASLt": "libcublasLt.so",
+    "cuBLAS": "libcublas.so",
+    "cuDNN": "libcudnn.so",
+    "CUPTI": "libcupti.so",
+    "driver": "libcuda.so",
 }
 
 
@@ -65,18 +66,23 @@ def loader_folders(environment):
     return list(real)
 
 
+def newest_major(stem, names):
+    """The highest MAJOR of the names that are STEM.MAJOR, or -1 if none is."""
+    majors = (re.fullmatch(re.escape(stem) + r"\.(\d+)", name) for name in names)
+    return max((int(major.group(1)) for major in majors if major), default=-1)
+
+
 def find_libraries(environment, cache=None, folders=None):
-    """Where each of LIBRARIES is: name -> "" if the loader knows it, a folder, or None if nowhere."""
+    """Where the newest of each of LIBRARIES is: name -> "" if the loader knows it, a folder, or None if
+    nowhere. Of equal versions the loader's, then that of the first folder."""
     cache = loader_cache() if cache is None else cache
     folders = loader_folders(environment) if folders is None else folders
     found = {}
-    for name, pattern in LIBRARIES.items():
-        expression = re.compile(pattern + "$")
-        if any(expression.match(entry) for entry in cache):
-            found[name] = ""
-            continue
-        found[name] = next((folder for folder in folders
-                            if any(expression.match(entry) for entry in os.listdir(folder))), None)
+    for name, stem in LIBRARIES.items():
+        places = [("", newest_major(stem, cache))]
+        places += [(folder, newest_major(stem, os.listdir(folder))) for folder in folders]
+        place, major = max(places, key=lambda entry: entry[1])
+        found[name] = place if major >= 0 else None
     return found
 
 

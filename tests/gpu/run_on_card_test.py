@@ -228,6 +228,29 @@ class Libraries(unittest.TestCase):
             path = card_machine.loader_path(found, {"LD_LIBRARY_PATH": "/mine:/too"}, "/fallback")
             self.assertEqual(path.split(":"), ["/mine", "/too", cublas, cudnn, "/fallback"])
 
+    def test_newest_version_of_any_major(self):
+        with tempfile.TemporaryDirectory() as root:
+            older, newer = os.path.join(root, "older"), os.path.join(root, "newer")
+            for folder, name in ((older, "libcublasLt.so.13"), (newer, "libcublasLt.so.101"),
+                                 (newer, "libcublasLt.so.9"), (older, "libcublas.so.12"),
+                                 (newer, "libcublas.so.12"), (older, "libcudnn.so.9"),
+                                 (newer, "libcudnn.so.10"), (older, "libcupti.so.13"),
+                                 (newer, "libcupti.so.2025.3.1")):
+                os.makedirs(folder, exist_ok=True)
+                with open(os.path.join(folder, name), "w", encoding="utf-8"):
+                    pass
+            cache = {"libcublasLt.so.12", "libcublas.so.12", "libcudnn.so.8", "libcublasLt.so",
+                     "libcuda.so.1", "libcudart.so.99", "libcublasLt.so.102.1"}
+            found = card_machine.find_libraries({}, cache=cache, folders=[older, newer])
+            # The loader's own is as new as the folders' for cuBLAS alone.
+            self.assertEqual(found, {"cuBLASLt": newer, "cuBLAS": "", "cuDNN": newer,
+                                     "CUPTI": older, "driver": ""})
+            found = card_machine.find_libraries({}, cache=set(), folders=[older, newer])
+            self.assertEqual(found["cuBLAS"], older)
+            self.assertIsNone(found["driver"])
+            cache.add("libcublasLt.so.110")
+            self.assertEqual(card_machine.find_libraries({}, cache=cache, folders=[newer])["cuBLASLt"], "")
+
     def test_nothing_to_add(self):
         self.assertEqual(card_machine.loader_path({"cuDNN": "", "CUPTI": None}, {}), "")
 
