@@ -1,5 +1,7 @@
 #include "bench/gpu/cudnn_options.hpp"
 
+#include <algorithm>
+
 #include "carousel/error.hpp"
 
 namespace carousel::bench {
@@ -55,6 +57,27 @@ CudnnAlgo cudnn_algo_parse(const std::string& name) {
                     "PERSIST_STATIC_SMALL_H or PERSIST_DYNAMIC.");
 }
 
+namespace {
+
+/// The kernel with all weights in registers for narrow states, which PyTorch takes up to where
+/// cuDNN's documentation says that it runs; forward goes further than backward.
+bool fits_small_h(const GridCase& c) {
+    const bool plain = c.spec.cell == Cell::kRnnTanh || c.spec.cell == Cell::kRnnRelu;
+    const std::int64_t most = c.inference_only ? (plain ? 384 : 192) : (plain ? 256 : 128);
+    return c.spec.dtype != DType::kF64 && c.spec.hidden_size <= most;
+}
+
+bool fits_persist_static(const GridCase& c) {
+    const RnnSpec& s = c.spec;
+    const bool shape = s.num_layers == 1 && !s.bidirectional && s.hidden_size <= 1024 &&
+                       s.hidden_size % 128 == 0 && s.input_size % 128 == 0 &&
+                       c.batch_size % 8 == 0 && c.batch_size <= 128;
+    if (s.dtype != DType::kF16 || !shape || s.cell == Cell::kGru) return false;
+    return s.cell == Cell::kLstm || c.batch_size < 96 || s.hidden_size < 896;
+}
+
+}  // namespace
+
 std::vector<CudnnOptions> cudnn_candidates(const GridCase& c, bool all_math) {
     std::vector<CudnnMath> maths;
     if (c.spec.dtype == DType::kF32) {
@@ -65,6 +88,7 @@ std::vector<CudnnOptions> cudnn_candidates(const GridCase& c, bool all_math) {
         maths = {CudnnMath::kDefault, CudnnMath::kTensorOp};
         if (all_math) maths.push_back(CudnnMath::kFma);
     }
+    const bool varied = c.row.lengths_from < 1.0;
     std::vector<CudnnOptions> all;
     for (const CudnnAlgo algo : {CudnnAlgo::kStandard, CudnnAlgo::kPersistStatic,
                                  CudnnAlgo::kSmallH, CudnnAlgo::kPersistDynamic}) {
@@ -74,10 +98,14 @@ std::vector<CudnnOptions> cudnn_candidates(const GridCase& c, bool all_math) {
             CudnnOptions options;
             options.algo = algo;
             options.math = math;
-            if (c.row.lengths_from < 1.0) options.layout = CudnnLayout::kPadded;
+            all.push_back(options);
+            if (!varied || algo != CudnnAlgo::kStandard) continue;
+            options.layout = CudnnLayout::kPadded;
             all.push_back(options);
         }
     }
+    const CudnnOptions torch = pytorch_choice(c);
+    if (std::find(all.begin(), all.end(), torch) == all.end()) all.push_back(torch);
     return all;
 }
 
@@ -85,17 +113,16 @@ CudnnOptions pytorch_choice(const GridCase& c) {
     const RnnSpec& s = c.spec;
     CudnnOptions options;
     options.math = s.dtype == DType::kF32   ? CudnnMath::kFma
-                   : s.dtype == DType::kF64 ? CudnnMath::kDefault
-                                            : CudnnMath::kTensorOp;
-    if (c.row.lengths_from < 1.0) {
-        options.layout = CudnnLayout::kPadded;
-        return options;
+                   : s.dtype == DType::kF16 ? CudnnMath::kTensorOp
+                                            : CudnnMath::kDefault;
+    if (c.row.lengths_from < 1.0) return options;  // a PackedSequence
+    options.layout = CudnnLayout::kPadded;
+    if (s.proj_size > 0) return options;
+    if (fits_small_h(c)) {
+        options.algo = CudnnAlgo::kSmallH;
+    } else if (fits_persist_static(c)) {
+        options.algo = CudnnAlgo::kPersistStatic;
     }
-    const bool persistent = s.dtype == DType::kF16 && s.cell == Cell::kLstm && s.num_layers == 1 &&
-                            !s.bidirectional && s.proj_size == 0 && s.hidden_size <= 1024 &&
-                            s.hidden_size % 128 == 0 && s.input_size % 128 == 0 &&
-                            c.batch_size % 8 == 0 && c.batch_size <= 128;
-    if (persistent) options.algo = CudnnAlgo::kPersistStatic;
     return options;
 }
 

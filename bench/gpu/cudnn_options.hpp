@@ -11,7 +11,8 @@ namespace carousel::bench {
 
 enum class CudnnAlgo { kStandard = 0, kPersistStatic = 1, kPersistDynamic = 2, kSmallH = 3 };
 enum class CudnnMath { kDefault = 0, kTensorOp = 1, kTensorOpConversion = 2, kFma = 3 };
-/// Packed: no padding, which full-length sequences have anyway; the padded ones need padded I/O.
+/// Packed: no padding, which full-length sequences have anyway, and the longest sequence first; the
+/// padded ones need padded I/O. The rows' tensors are not batch-major.
 enum class CudnnLayout { kPadded = 0, kPacked = 1, kBatchMajor = 2 };
 
 const char* cudnn_algo_name(CudnnAlgo algo) noexcept;
@@ -35,11 +36,12 @@ std::string cudnn_cannot(const GridCase& c);
 
 /// Every algorithm with every arithmetic that keeps the case's precision: f32 means FMA units, 16-bit
 /// and tf32 tensor cores; `all_math` adds FMA units for those, too. PERSIST_DYNAMIC, which cuDNN compiles
-/// at run time, comes once without it. What cuDNN refuses, it refuses when
-/// the side is made.
+/// at run time, comes once without it. Packed; varied lengths also padded where they can run; and what
+/// PyTorch picks, which has padded I/O. What cuDNN refuses, it refuses when the side is made or run.
 std::vector<CudnnOptions> cudnn_candidates(const GridCase& c, bool all_math = false);
 
-/// What PyTorch 2 picks on a card of compute capability 8 or 9.
+/// What PyTorch 2 picks on a card of compute capability 8 or 9, with TF32 allowed unless the case is
+/// f32. A forward pass for training may go on with the kernel for narrow states where backward cannot.
 CudnnOptions pytorch_choice(const GridCase& c);
 
 }  // namespace carousel::bench

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "bench/gpu/cudnn_library.hpp"
+#include "bench/gpu/cudnn_packing.hpp"
+#include "bench/gpu/cudnn_weights.hpp"
 #include "carousel/error.hpp"
 
 namespace carousel::bench {
@@ -56,23 +58,18 @@ int to_int(std::int64_t value, const char* what) {
     return static_cast<int>(value);
 }
 
-/// cuDNN's handle, one for all sides of a process, and the stream it is set to.
+/// cuDNN's handle and the stream it is set to. One for the process: it comes with a cuBLAS handle and
+/// that one's workspace, which a row must not pay for anew. Never given back, since at exit the context
+/// may be gone.
 struct SharedHandle {
     CudnnHandle handle;
     void* stream = nullptr;
     bool set = false;
 };
-std::shared_ptr<SharedHandle> shared_handle() {
-    static std::weak_ptr<SharedHandle> last;
-    std::shared_ptr<SharedHandle> handle = last.lock();
-    if (handle == nullptr) last = handle = std::make_shared<SharedHandle>();
-    return handle;
+SharedHandle& shared_handle() {
+    static SharedHandle* const handle = new SharedHandle;
+    return *handle;
 }
-
-/// A block of weights in both layouts: offsets and size in elements.
-struct Piece {
-    std::int64_t in_space = 0, in_flat = 0, count = 0;
-};
 
 class CudnnSide final : public Side {
 public:
@@ -81,12 +78,16 @@ public:
         : problem_(problem), arena_(arena), api_(std::move(api)), options_(options) {
         const std::string cannot = cudnn_cannot(problem.grid_case);
         if (!cannot.empty()) throw Error(ErrorCode::kUnsupported, cannot);
+        if (options.layout == CudnnLayout::kBatchMajor) {
+            throw Error(ErrorCode::kUnsupported, "the row's tensors are not batch-major");
+        }
         set_stream(api_->default_queue());
         describe_rnn();
         describe_tensors();
         measure();
         arena.need(workspace_bytes_, reserve_bytes_);
         bring_weights_in();
+        bring_inputs_in();
     }
 
     std::string name() const override { return "cudnn " + options_.name(); }
@@ -99,22 +100,23 @@ public:
 
 private:
     const RnnSpec& spec() const { return problem_.grid_case.spec; }
-    cudnnHandle_t handle() const { return shared_->handle.get(); }
+    cudnnHandle_t handle() const { return shared_.handle.get(); }
     bool has_c() const { return cell_has_c(spec().cell); }
     void set_stream(cuda::Queue queue);
     void describe_rnn();
     void describe_tensors();
     void measure();
-    void find_pieces();
-    void add_piece(int layer, int id, const RnnParamInfo* matrix, const RnnParamInfo* bias,
-                   int gate);
     void bring_weights_in();
+    void bring_inputs_in();
+    bool packs() const {
+        return options_.layout == CudnnLayout::kPacked && !problem_.host_lengths.empty();
+    }
 
     const Problem& problem_;
     Arena& arena_;
     std::shared_ptr<cuda::DeviceApi> api_;
     CudnnOptions options_;
-    std::shared_ptr<SharedHandle> shared_ = shared_handle();
+    SharedHandle& shared_ = shared_handle();
     RnnDescriptor rnn_;
     RnnDataDescriptor x_, y_;
     TensorDescriptor h_, c_;
@@ -122,16 +124,23 @@ private:
     Buffer dropout_states_;
     std::size_t weight_bytes_ = 0, workspace_bytes_ = 0, reserve_bytes_ = 0;
     Buffer weight_space_, dweight_space_;
-    std::vector<Piece> pieces_;
+    std::vector<WeightPiece> pieces_;
+    CudnnPacking packing_{problem_.host_lengths};
+    Buffer packed_[6];  ///< of varied lengths in the packed layout: what inputs_ points to
+    struct Inputs {
+        const void *x = nullptr, *hx = nullptr, *cx = nullptr;
+        const void *dy = nullptr, *dhy = nullptr, *dcy = nullptr;
+    };
+    Inputs inputs_;
 };
 
 /// Not while recording, where it stays the same.
 void CudnnSide::set_stream(cuda::Queue queue) {
-    if (shared_->set && shared_->stream == queue.native) return;
+    if (shared_.set && shared_.stream == queue.native) return;
     check_cudnn(cudnn().SetStream(handle(), static_cast<cudaStream_t>(queue.native)),
                 "cudnnSetStream");
-    shared_->stream = queue.native;
-    shared_->set = true;
+    shared_.stream = queue.native;
+    shared_.set = true;
 }
 
 void CudnnSide::describe_rnn() {
@@ -175,8 +184,11 @@ void CudnnSide::describe_tensors() {
     const GridCase& c = problem_.grid_case;
     const cudnnDataType_t type = data_type(spec().dtype);
     std::vector<int> lengths(static_cast<std::size_t>(c.batch_size), to_int(c.seq_len, "T"));
-    std::copy(problem_.host_lengths.begin(), problem_.host_lengths.end(),
-              problem_.host_lengths.empty() ? lengths.end() : lengths.begin());
+    if (packs()) {
+        lengths = packing_.lengths();
+    } else if (!problem_.host_lengths.empty()) {
+        lengths.assign(problem_.host_lengths.begin(), problem_.host_lengths.end());
+    }
     double zero = 0.0;  // eight zero bytes: zero in every type
     const auto sequence = [&](const RnnDataDescriptor& descriptor, std::int64_t width) {
         check_cudnn(cudnn().SetRNNDataDescriptor(descriptor.get(), type,
@@ -217,79 +229,17 @@ void CudnnSide::measure() {
                 "cudnnGetRNNWeightSpaceSize");
 }
 
-/// Gate `gate` of a matrix and a bias, which cuDNN knows as linear layer `id` of `layer`.
-void CudnnSide::add_piece(int layer, int id, const RnnParamInfo* matrix, const RnnParamInfo* bias,
-                          int gate) {
-    TensorDescriptor matrix_shape, bias_shape;
-    void *matrix_at = nullptr, *bias_at = nullptr;
-    check_cudnn(
-        cudnn().GetRNNWeightParams(handle(), rnn_.get(), layer, weight_bytes_, weight_space_.data(),
-                                   id, matrix_shape.get(), &matrix_at, bias_shape.get(), &bias_at),
-        "cudnnGetRNNWeightParams");
-    const auto elements_of = [](const TensorDescriptor& descriptor) {
-        cudnnDataType_t type;
-        int dims = 0;
-        std::array<int, 8> shape{}, strides{};
-        check_cudnn(cudnn().GetTensorNdDescriptor(descriptor.get(), 8, &type, &dims, shape.data(),
-                                                  strides.data()),
-                    "cudnnGetTensorNdDescriptor");
-        std::int64_t count = 1;
-        for (int d = 0; d < dims; ++d) count *= shape[static_cast<std::size_t>(d)];
-        return count;
-    };
-    const auto add = [&](const RnnParamInfo& info, void* at, const TensorDescriptor& descriptor,
-                         std::int64_t gates) {
-        const std::int64_t count = info.numel / gates;
-        if (elements_of(descriptor) != count) {
-            throw Error(ErrorCode::kInternal, info.name + " has another size in cuDNN");
-        }
-        const auto bytes = static_cast<std::byte*>(at) - weight_space_.as<std::byte>();
-        pieces_.push_back({static_cast<std::int64_t>(bytes) /
-                               static_cast<std::int64_t>(dtype_bytes(problem_.value)),
-                           info.offset + gate * count, count});
-    };
-    // The projection is one matrix; all others are cut by gate.
-    if (matrix != nullptr && matrix_at != nullptr) {
-        const bool whole = matrix->name.rfind("weight_hr", 0) == 0;
-        add(*matrix, matrix_at, matrix_shape, whole ? 1 : spec().num_gates());
-    }
-    if (bias != nullptr && bias_at != nullptr) add(*bias, bias_at, bias_shape, spec().num_gates());
-}
-
-void CudnnSide::find_pieces() {
-    const RnnSpec& s = spec();
-    const std::vector<RnnParamInfo> layout = param_layout(s);
-    const int gates = static_cast<int>(s.num_gates());
-    for (int state = 0; state < static_cast<int>(s.num_states()); ++state) {
-        const int layer = state / static_cast<int>(s.num_directions());
-        const std::string suffix =
-            "_l" + std::to_string(layer) +
-            (state % static_cast<int>(s.num_directions()) == 1 ? "_reverse" : "");
-        const auto find = [&](const std::string& name) -> const RnnParamInfo* {
-            for (const RnnParamInfo& info : layout) {
-                if (info.name == name + suffix) return &info;
-            }
-            return nullptr;
-        };
-        // The order of gates is the same: LSTM i,f,g,o; GRU r,z,n. First the input's, then the state's.
-        for (int gate = 0; gate < gates; ++gate) {
-            add_piece(state, gate, find("weight_ih"), find("bias_ih"), gate);
-            add_piece(state, gates + gate, find("weight_hh"), find("bias_hh"), gate);
-        }
-        if (s.proj_size > 0) add_piece(state, 2 * gates, find("weight_hr"), nullptr, 0);
-    }
-}
-
 void CudnnSide::bring_weights_in() {
     weight_space_ = Buffer(weight_bytes_, problem_.device, "cuDNN's weights");
     weight_space_.zero();
     if (!problem_.grid_case.inference_only) {
         dweight_space_ = Buffer(weight_bytes_, problem_.device, "cuDNN's gradients of weights");
     }
-    find_pieces();
+    pieces_ = weight_pieces(handle(), rnn_.get(), spec(), problem_.value, weight_space_.data(),
+                            weight_bytes_);
     const std::size_t e = dtype_bytes(problem_.value);
     const cuda::Queue queue = api_->default_queue();
-    for (const Piece& piece : pieces_) {
+    for (const WeightPiece& piece : pieces_) {
         api_->copy(queue,
                    weight_space_.as<std::byte>() + static_cast<std::size_t>(piece.in_space) * e,
                    problem_.weights.as<std::byte>() + static_cast<std::size_t>(piece.in_flat) * e,
@@ -298,39 +248,60 @@ void CudnnSide::bring_weights_in() {
     api_->synchronize(queue);
 }
 
+/// The problem's own tensors, or packed copies of them.
+void CudnnSide::bring_inputs_in() {
+    const std::size_t e = dtype_bytes(problem_.value);
+    std::size_t next = 0;
+    const auto bring = [&](const Buffer& from, std::int64_t width, bool sequence) -> const void* {
+        if (!packs() || from.data() == nullptr) return from.data();
+        std::vector<std::byte> bytes(from.bytes());
+        copy_to_host(bytes.data(), from.data(), bytes.size(), problem_.device);
+        const std::size_t row = static_cast<std::size_t>(width) * e;
+        bytes = sequence ? packing_.packed(bytes, row) : packing_.sorted(bytes, row);
+        Buffer& to = packed_[next++];
+        to = Buffer(bytes.size(), problem_.device, "a packed tensor for cuDNN");
+        copy_to_device(to.data(), bytes.data(), bytes.size(), problem_.device);
+        return to.data();
+    };
+    const RnnSpec& s = spec();
+    inputs_.x = bring(problem_.x, s.input_size, true);
+    inputs_.hx = bring(problem_.hx, s.output_size(), false);
+    inputs_.cx = bring(problem_.cx_value, s.hidden_size, false);
+    inputs_.dy = bring(problem_.dy, problem_.output_width(), true);
+    inputs_.dhy = bring(problem_.dhy, s.output_size(), false);
+    inputs_.dcy = bring(problem_.dcy_value, s.hidden_size, false);
+}
+
 void CudnnSide::forward(StreamRef stream, bool training) {
     set_stream({stream.native});
     check_cudnn(
         cudnn().RNNForward(
             handle(), rnn_.get(), training ? CUDNN_FWD_MODE_TRAINING : CUDNN_FWD_MODE_INFERENCE,
             nullptr,  // lengths come from the descriptors
-            x_.get(), problem_.x.data(), y_.get(), arena_.y.data(), h_.get(), problem_.hx.data(),
-            arena_.hy.data(), c_.get(), has_c() ? problem_.cx_value.data() : nullptr,
-            has_c() ? arena_.cy.data() : nullptr, weight_bytes_, weight_space_.data(),
-            workspace_bytes_, arena_.workspace.data(), training ? reserve_bytes_ : 0,
-            training ? arena_.reserve.data() : nullptr),
+            x_.get(), inputs_.x, y_.get(), arena_.y.data(), h_.get(), inputs_.hx, arena_.hy.data(),
+            c_.get(), inputs_.cx, has_c() ? arena_.cy.data() : nullptr, weight_bytes_,
+            weight_space_.data(), workspace_bytes_, arena_.workspace.data(),
+            training ? reserve_bytes_ : 0, training ? arena_.reserve.data() : nullptr),
         "cudnnRNNForward");
 }
 
 void CudnnSide::backward(StreamRef stream, bool weights) {
     const cuda::Queue queue{stream.native};
     set_stream(queue);
-    check_cudnn(
-        cudnn().RNNBackwardData_v8(
-            handle(), rnn_.get(), nullptr, y_.get(), arena_.y.data(), problem_.dy.data(), x_.get(),
-            arena_.dx.data(), h_.get(), problem_.hx.data(), problem_.dhy.data(), arena_.dhx.data(),
-            c_.get(), has_c() ? problem_.cx_value.data() : nullptr,
-            has_c() ? problem_.dcy_value.data() : nullptr, has_c() ? arena_.dcx.data() : nullptr,
-            weight_bytes_, weight_space_.data(), workspace_bytes_, arena_.workspace.data(),
-            reserve_bytes_, arena_.reserve.data()),
-        "cudnnRNNBackwardData_v8");
+    check_cudnn(cudnn().RNNBackwardData_v8(
+                    handle(), rnn_.get(), nullptr, y_.get(), arena_.y.data(), inputs_.dy, x_.get(),
+                    arena_.dx.data(), h_.get(), inputs_.hx, inputs_.dhy, arena_.dhx.data(),
+                    c_.get(), inputs_.cx, inputs_.dcy, has_c() ? arena_.dcx.data() : nullptr,
+                    weight_bytes_, weight_space_.data(), workspace_bytes_, arena_.workspace.data(),
+                    reserve_bytes_, arena_.reserve.data()),
+                "cudnnRNNBackwardData_v8");
     if (!weights) return;
     api_->zero(queue, dweight_space_.data(), weight_bytes_);
-    check_cudnn(cudnn().RNNBackwardWeights_v8(
-                    handle(), rnn_.get(), CUDNN_WGRAD_MODE_ADD, nullptr, x_.get(),
-                    problem_.x.data(), h_.get(), problem_.hx.data(), y_.get(), arena_.y.data(),
-                    weight_bytes_, dweight_space_.data(), workspace_bytes_, arena_.workspace.data(),
-                    reserve_bytes_, arena_.reserve.data()),
+    check_cudnn(cudnn().RNNBackwardWeights_v8(handle(), rnn_.get(), CUDNN_WGRAD_MODE_ADD, nullptr,
+                                              x_.get(), inputs_.x, h_.get(), inputs_.hx, y_.get(),
+                                              arena_.y.data(), weight_bytes_, dweight_space_.data(),
+                                              workspace_bytes_, arena_.workspace.data(),
+                                              reserve_bytes_, arena_.reserve.data()),
                 "cudnnRNNBackwardWeights_v8");
 }
 
@@ -338,25 +309,36 @@ Outcome CudnnSide::outcome(bool states_and_weights) {
     const auto read = [&](const Buffer& buffer, std::int64_t count) {
         return values_of(buffer.data(), problem_.value, count, problem_.device);
     };
+    const auto sequence = [&](const Buffer& buffer, std::int64_t width) {
+        if (!packs()) return read(buffer, problem_.tokens() * width);
+        return packing_.padded(read(buffer, packing_.rows() * width), problem_.grid_case.seq_len,
+                               width);
+    };
+    const auto state = [&](const Buffer& buffer, std::int64_t count, std::int64_t width) {
+        const std::vector<double> values = read(buffer, count);
+        return packs() ? packing_.unsorted(values, width) : values;
+    };
+    const RnnSpec& s = spec();
+    const std::int64_t h_count = problem_.h_count(), c_count = problem_.c_count();
     const bool training = !problem_.grid_case.inference_only;
     Outcome out;
-    out.hy = read(arena_.hy, problem_.h_count());
+    out.hy = state(arena_.hy, h_count, s.output_size());
     if (training) {
-        out.dhx = read(arena_.dhx, problem_.h_count());
+        out.dhx = state(arena_.dhx, h_count, s.output_size());
         const std::vector<double> space = read(
             dweight_space_, static_cast<std::int64_t>(weight_bytes_ / dtype_bytes(problem_.value)));
-        out.dweights.resize(static_cast<std::size_t>(param_count(spec())));
-        for (const Piece& piece : pieces_) {
+        out.dweights.resize(static_cast<std::size_t>(param_count(s)));
+        for (const WeightPiece& piece : pieces_) {
             std::copy_n(space.begin() + piece.in_space, piece.count,
                         out.dweights.begin() + piece.in_flat);
         }
     }
     if (states_and_weights) return out;
-    out.y = read(arena_.y, problem_.tokens() * problem_.output_width());
-    if (training) out.dx = read(arena_.dx, problem_.tokens() * spec().input_size);
+    out.y = sequence(arena_.y, problem_.output_width());
+    if (training) out.dx = sequence(arena_.dx, s.input_size);
     if (has_c()) {
-        out.cy = read(arena_.cy, problem_.c_count());
-        if (training) out.dcx = read(arena_.dcx, problem_.c_count());
+        out.cy = state(arena_.cy, c_count, s.hidden_size);
+        if (training) out.dcx = state(arena_.dcx, c_count, s.hidden_size);
     }
     return out;
 }

@@ -63,15 +63,21 @@ TEST(BenchFlags, MistakesAreNamed) {
 
 TEST(BenchCudnnOptions, EveryAlgorithmInTheCasesArithmetic) {
     const auto f32 = cudnn_candidates(grid_case("lstm H64 N8 T4 dtypes=f32"));
-    ASSERT_EQ(f32.size(), 4u);
+    ASSERT_EQ(f32.size(), 5u);  // four algorithms, and PyTorch's padded one
     for (const CudnnOptions& o : f32) EXPECT_EQ(o.math, CudnnMath::kFma);
     const GridCase half = grid_case("lstm H64 N8 T4 dtypes=f16");
-    EXPECT_EQ(cudnn_candidates(half).size(), 7u);
-    EXPECT_EQ(cudnn_candidates(half, true).size(), 12u);
-    for (const CudnnOptions& o :
-         cudnn_candidates(grid_case("lstm H64 N8 T4 dtypes=f16 lengths=0.25"))) {
-        EXPECT_EQ(o.layout, CudnnLayout::kPadded);
+    EXPECT_EQ(cudnn_candidates(half).size(), 8u);
+    EXPECT_EQ(cudnn_candidates(half, true).size(), 13u);
+    // Varied lengths in both layouts, where they may run at all.
+    int padded = 0;
+    const auto varied = cudnn_candidates(grid_case("lstm H64 N8 T4 dtypes=f16 lengths=0.25"));
+    EXPECT_EQ(varied.size(), 9u);
+    for (const CudnnOptions& o : varied) {
+        if (o.layout != CudnnLayout::kPadded) continue;
+        EXPECT_EQ(o.algo, CudnnAlgo::kStandard);
+        ++padded;
     }
+    EXPECT_EQ(padded, 2);
     EXPECT_FALSE(cudnn_cannot(grid_case("gru_reset_before H8 N1 T1")).empty());
     EXPECT_TRUE(cudnn_cannot(grid_case("gru H8 N1 T1")).empty());
 }
@@ -88,13 +94,26 @@ TEST(BenchCudnnOptions, NamesTellCandidatesApart) {
 TEST(BenchCudnnOptions, PyTorchTakesThePersistentKernelWhereItFits) {
     const auto algo = [](const std::string& line) { return pytorch_choice(grid_case(line)).algo; };
     EXPECT_EQ(algo("lstm H768 N16 T1024 dtypes=f16"), CudnnAlgo::kPersistStatic);
-    for (const char* line : {"lstm H768 N16 T1024 dtypes=bf16", "gru H768 N16 T1024 dtypes=f16",
-                             "lstm H1152 N16 T9 dtypes=f16", "lstm H768 N20 T9 dtypes=f16",
-                             "lstm H700 N16 T9 dtypes=f16", "lstm H768 N16 T9 L2 dtypes=f16",
-                             "lstm H768 N256 T9 dtypes=f16", "lstm H768 N16 T9 I100 dtypes=f16",
-                             "lstm H768 N16 T9 lengths=0.5 dtypes=f16"}) {
+    for (const char* line :
+         {"lstm H768 N16 T1024 dtypes=bf16", "gru H768 N16 T1024 dtypes=f16",
+          "lstm H1152 N16 T9 dtypes=f16", "lstm H768 N20 T9 dtypes=f16",
+          "lstm H700 N16 T9 dtypes=f16", "lstm H768 N16 T9 L2 dtypes=f16",
+          "lstm H768 N256 T9 dtypes=f16", "lstm H768 N16 T9 I100 dtypes=f16",
+          "lstm H768 N16 T9 lengths=0.5 dtypes=f16", "rnn_tanh H896 N96 T9 dtypes=f16",
+          "lstm H128 N16 T9 lengths=0.5", "lstm H129 N16 T9", "rnn_relu H257 N16 T9",
+          "lstm H64 N1 T9 dtypes=f64", "gru H193 N1 T9 pass=infer"}) {
         EXPECT_EQ(algo(line), CudnnAlgo::kStandard) << line;
     }
+    EXPECT_EQ(algo("rnn_tanh H896 N88 T9 dtypes=f16"), CudnnAlgo::kPersistStatic);
+    for (const char* line : {"lstm H128 N16 T9 dtypes=bf16", "gru H64 N3 T9 L2 D2",
+                             "rnn_relu H256 N16 T9", "gru H192 N1 T9 pass=infer"}) {
+        EXPECT_EQ(algo(line), CudnnAlgo::kSmallH) << line;
+    }
+    const auto layout = [](const std::string& line) {
+        return pytorch_choice(grid_case(line)).layout;
+    };
+    EXPECT_EQ(layout("lstm H768 N16 T9"), CudnnLayout::kPadded);
+    EXPECT_EQ(layout("lstm H768 N16 T9 lengths=0.5"), CudnnLayout::kPacked);
     // What PyTorch picks is always among the candidates.
     for (const char* dtype : {"f32", "tf32", "bf16", "f16", "f64"}) {
         const GridCase c = grid_case(std::string("lstm H768 N16 T9 dtypes=") + dtype);
