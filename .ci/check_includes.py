@@ -58,7 +58,8 @@ UNRULED = ["tests", "bench"]
 # Other people's headers -> the only folders that may include them.
 CONFINED = [
     (r"(cuda|cublas|curand|cooperative_groups|nvtx3/|cub/|thrust/|cuda/|nccl|nvml)",
-     ["kernels/cuda", "src/backend/cuda", "tests/cudart", "tests/gpu", "tests/simt"]),
+     ["kernels/cuda", "src/backend/cuda", "bench/tests/cudnn", "tests/cudart", "tests/gpu",
+      "tests/simt"]),
     (r"cudnn", ["bench", "tests/gpu"]),
     (r"(torch|ATen|c10|Torch)[/.]", []),
     (r"CLI/", ["src/cli"]),

@@ -94,6 +94,8 @@ public:
     std::string gemm_choices() override;
     void load_gemm_choices(const std::string& text, const std::string& name) override;
 
+    /// Work of a library that enqueues on the queue's stream by itself; runs, or is recorded, in turn.
+    void push(cuda::Queue queue, std::function<void()> work);
     const DeviceCounts& counts() const noexcept { return counts_; }
     void reset_counts() { counts_ = {}; }
     /// Waits of the kind `event` are left out from now on: a planted fault. -1 = none.
@@ -120,7 +122,6 @@ private:
     struct Graph {
         std::vector<std::function<void()>> nodes;
     };
-    void push(cuda::Queue queue, std::function<void()> work);
     bool step(std::size_t queue);
     void drain();
     static std::size_t index_of(cuda::Queue queue) {

@@ -1,6 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "bench/core/row_bench.hpp"
 #include "bench/gpu/gemm_side.hpp"
 #include "bench/gpu/gpu_venue.hpp"
+#include "bench/tests/simt/wall_timer.hpp"
 #include "tests/simt/simt_device.hpp"
 
 // A row as a card runs it, with the real CUDA backend on a device that executes kernels on the CPU:
@@ -19,27 +19,6 @@ namespace carousel::bench {
 namespace {
 
 constexpr int kDevice = 58;
-
-class WallTimer final : public QueueTimer {
-public:
-    explicit WallTimer(simt::Device& device) : device_(device) {}
-    void mark(cuda::Queue queue, int i) override {
-        device_.synchronize(queue);
-        if (points_.size() <= static_cast<std::size_t>(i)) {
-            points_.resize(static_cast<std::size_t>(i) + 1);
-        }
-        points_[static_cast<std::size_t>(i)] = std::chrono::steady_clock::now();
-    }
-    double between_ms(int from, int to) override {
-        return std::chrono::duration<double, std::milli>(points_[static_cast<std::size_t>(to)] -
-                                                         points_[static_cast<std::size_t>(from)])
-            .count();
-    }
-
-private:
-    simt::Device& device_;
-    std::vector<std::chrono::steady_clock::time_point> points_;
-};
 
 TEST(BenchRowOnSimt, CarouselAndItsProductsRunEveryPass) {
     for (const char* line :
