@@ -152,7 +152,11 @@ void parse_flags(const std::vector<std::string>& arguments, const ProgramFlags& 
                 f.line += (i == 0 ? "" : ",") + f.dtypes[i];
             }
         }
-        parse_grid_row("flags", f.line);  // bad values are named here
+        const GridRow row = parse_grid_row("flags", f.line);  // bad values are named here
+        for (const std::string& dtype : row.dtypes) {
+            const GridCase c = make_case(row, "", dtype);
+            if (!c.not_yet.empty()) reject("flags: " + c.not_yet + ".");
+        }
     } else if (!one.words.empty()) {
         reject("--reset and --lengths belong to a row given by --cell or --hidden.");
     }

@@ -59,6 +59,8 @@ TEST(BenchFlags, MistakesAreNamed) {
     EXPECT_NE(message({"--pairs", "0"}).find("--pairs"), std::string::npos);
     EXPECT_NE(message({"--l2", "cold"}).find("flushed"), std::string::npos);
     EXPECT_NE(message({"--reset", "0.1"}).find("--cell"), std::string::npos);
+    EXPECT_NE(message({"--cell", "mamba"}).find("cell mamba"), std::string::npos);
+    EXPECT_NE(message({"--hidden", "8", "--dtype", "int8"}).find("int8"), std::string::npos);
 }
 
 TEST(BenchCudnnOptions, EveryAlgorithmInTheCasesArithmetic) {
