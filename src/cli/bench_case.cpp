@@ -69,7 +69,7 @@ void add_rnn_case_flags(CLI::App& app, RnnCaseFlags& flags) {
     app.add_option("--input", flags.input,
                    "Input size [features]; a list a,b,... tries each [default: as --hidden]")
         ->delimiter(',')
-        ->check(CLI::PositiveNumber);
+        ->check(above_zero());
     flag_batch(app, flags.batch);
     flag_seq_len(app, flags.seq_len);
     flag_layers(app, flags.layers);
@@ -120,7 +120,7 @@ std::vector<RnnCase> expand(const RnnCaseFlags& flags, Device device) {
         c.plan.seq_len = flags.seq_len[digit[4]];
         c.spec.num_layers = flags.layers[digit[5]];
         c.mode = bench_mode_parse(flags.mode[digit[6]]);
-        c.spec.dtype = dtype_parse(flags.dtype[digit[7]]);
+        c.spec.dtype = layer_dtype(flags.dtype[digit[7]]);
         c.plan.num_threads = flags.threads[digit[8]];
         c.spec.bidirectional = flags.bidirectional;
         c.spec.proj_size = flags.proj;

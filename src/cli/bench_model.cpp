@@ -46,12 +46,12 @@ void add_model_flags(CLI::App& app, ModelFlags& flags) {
     app.add_option("--vocab", flags.vocab, "Vocabulary [tokens]; a list a,b,... tries each")
         ->delimiter(',')
         ->capture_default_str()
-        ->check(CLI::PositiveNumber);
+        ->check(above_zero());
     flag_hidden(app, flags.hidden);
     flag_layers(app, flags.layers);
     CLI::Option* embed =
         app.add_option("--embed", flags.embed, "Embedding size [features] [default: as --hidden]")
-            ->check(CLI::PositiveNumber);
+            ->check(above_zero());
     app.add_flag("--one-hot", flags.one_hot, "One-hot input instead of an embedding")
         ->excludes(embed);
     flag_device(app, flags.device);
@@ -80,7 +80,7 @@ std::vector<train::LmConfig> expand(const ModelFlags& flags) {
         c.batch_size = flags.batch[digit[4]];
         c.seq_len = flags.seq_len[digit[5]];
         c.optimizer.kind = optimizer_parse(flags.optimizer[digit[6]]);
-        c.dtype = dtype_parse(flags.dtype[digit[7]]);
+        c.dtype = layer_dtype(flags.dtype[digit[7]]);
         c.num_threads = flags.threads[digit[8]];
         c.embedding_size = flags.one_hot ? 0 : flags.embed > 0 ? flags.embed : c.hidden_size;
         c.clip_norm = flags.clip_norm;
@@ -226,7 +226,7 @@ void add_bench_model(CLI::App& bench, Context& context) {
     lm->add_option("--clip-norm", lm_flags->clip_norm,
                    "Global gradient norm above which gradients are scaled down; 0 = no clipping")
         ->capture_default_str()
-        ->check(CLI::NonNegativeNumber);
+        ->check(at_least_zero());
     lm->add_option("--dropout", lm_flags->dropout,
                    "Probability of dropping an output of a recurrent layer")
         ->capture_default_str();

@@ -39,11 +39,11 @@ double rounded(double value) { return std::strtod(number_text(value).c_str(), nu
 void add_timing_flags(CLI::App& app, TimingOptions& options) {
     app.add_option("--repeat", options.min_repetitions, "Timed repetitions, at least [count]")
         ->capture_default_str()
-        ->check(CLI::PositiveNumber);
+        ->check(above_zero());
     app.add_option("--min-time-ms", options.min_time_ms,
                    "Repeat each case for at least this long [ms]")
         ->capture_default_str()
-        ->check(CLI::NonNegativeNumber);
+        ->check(at_least_zero());
 }
 
 Timing measure(const TimingOptions& options, const std::function<void()>& body) {

@@ -7,7 +7,9 @@
 #include <array>
 #include <cctype>
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "src/io/file.hpp"
@@ -31,6 +33,23 @@ void note_interrupt(int) {
     if (error_number == EPIPE) throw ReaderGone{};
     throw Error(ErrorCode::kIo, std::string("cannot write to the standard output: ") +
                                     std::strerror(error_number) + ".");
+}
+
+/// True if the whole text is a finite number; `value` is it.
+bool is_number(const std::string& text, double& value) {
+    char* end = nullptr;
+    value = std::strtod(text.c_str(), &end);
+    return !text.empty() && *end == '\0' && std::isfinite(value);
+}
+
+/// Any number of 64 bits. The parser itself takes what is too large for the largest of them.
+std::string seed_problem(const std::string& text) {
+    errno = 0;
+    char* end = nullptr;
+    static_cast<void>(std::strtoull(text.c_str(), &end, 0));
+    const bool whole = !text.empty() && std::isdigit(static_cast<unsigned char>(text[0])) != 0;
+    if (whole && *end == '\0' && errno == 0) return "";
+    return "Value " + text + " is not a whole number from 0 to 2^64-1.";
 }
 
 // The texts of flags that several commands have, so that a flag means the same everywhere.
@@ -116,7 +135,7 @@ CLI::Option* flag_dtype(CLI::App& app, std::string& dtype) {
     return flag(app, "--dtype", dtype, kDTypeText);
 }
 CLI::Option* flag_seed(CLI::App& app, std::uint64_t& seed) {
-    return flag(app, "--seed", seed, kSeedText)->check(CLI::NonNegativeNumber);
+    return flag(app, "--seed", seed, kSeedText)->check(CLI::Validator(seed_problem, "NONNEGATIVE"));
 }
 CLI::Option* flag_json(CLI::App& app, bool& json) {
     return app.add_flag("--json", json, kJsonText);
@@ -125,16 +144,16 @@ CLI::Option* flag_cell(CLI::App& app, std::string& cell) {
     return flag(app, "--cell", cell, kCellText);
 }
 CLI::Option* flag_hidden(CLI::App& app, std::int64_t& hidden) {
-    return flag(app, "--hidden", hidden, kHiddenText)->check(CLI::PositiveNumber);
+    return flag(app, "--hidden", hidden, kHiddenText)->check(above_zero());
 }
 CLI::Option* flag_layers(CLI::App& app, std::int64_t& layers) {
-    return flag(app, "--layers", layers, kLayersText)->check(CLI::PositiveNumber);
+    return flag(app, "--layers", layers, kLayersText)->check(above_zero());
 }
 CLI::Option* flag_batch(CLI::App& app, std::int64_t& batch) {
-    return flag(app, "--batch", batch, kBatchText)->check(CLI::PositiveNumber);
+    return flag(app, "--batch", batch, kBatchText)->check(above_zero());
 }
 CLI::Option* flag_seq_len(CLI::App& app, std::int64_t& seq_len) {
-    return flag(app, "--seq-len", seq_len, kSeqLenText)->check(CLI::PositiveNumber);
+    return flag(app, "--seq-len", seq_len, kSeqLenText)->check(above_zero());
 }
 
 CLI::Option* flag_threads(CLI::App& app, std::vector<int>& threads) {
@@ -147,16 +166,42 @@ CLI::Option* flag_cell(CLI::App& app, std::vector<std::string>& cell) {
     return flag(app, "--cell", cell, kCellText);
 }
 CLI::Option* flag_hidden(CLI::App& app, std::vector<std::int64_t>& hidden) {
-    return flag(app, "--hidden", hidden, kHiddenText)->check(CLI::PositiveNumber);
+    return flag(app, "--hidden", hidden, kHiddenText)->check(above_zero());
 }
 CLI::Option* flag_layers(CLI::App& app, std::vector<std::int64_t>& layers) {
-    return flag(app, "--layers", layers, kLayersText)->check(CLI::PositiveNumber);
+    return flag(app, "--layers", layers, kLayersText)->check(above_zero());
 }
 CLI::Option* flag_batch(CLI::App& app, std::vector<std::int64_t>& batch) {
-    return flag(app, "--batch", batch, kBatchText)->check(CLI::PositiveNumber);
+    return flag(app, "--batch", batch, kBatchText)->check(above_zero());
 }
 CLI::Option* flag_seq_len(CLI::App& app, std::vector<std::int64_t>& seq_len) {
-    return flag(app, "--seq-len", seq_len, kSeqLenText)->check(CLI::PositiveNumber);
+    return flag(app, "--seq-len", seq_len, kSeqLenText)->check(above_zero());
+}
+
+CLI::Validator above_zero() {
+    const auto problem = [](const std::string& text) {
+        double value = 0.0;
+        if (is_number(text, value) && value > 0.0) return std::string();
+        return "Value " + text + " is not a number above 0.";
+    };
+    return CLI::Validator(problem, "POSITIVE");
+}
+
+CLI::Validator at_least_zero() {
+    const auto problem = [](const std::string& text) {
+        double value = 0.0;
+        if (is_number(text, value) && value >= 0.0) return std::string();
+        return "Value " + text + " is not a number from 0 on.";
+    };
+    return CLI::Validator(problem, "NONNEGATIVE");
+}
+
+DType layer_dtype(const std::string& text) {
+    for (const DType dtype : {DType::kF32, DType::kF64, DType::kTf32, DType::kBf16, DType::kF16}) {
+        if (text == dtype_name(dtype)) return dtype;
+    }
+    throw Error(ErrorCode::kInvalidArgument,
+                "--dtype is '" + text + "'; expected f32, f64, tf32, bf16 or f16");
 }
 
 Device resolve_device(const std::string& text) {

@@ -64,6 +64,13 @@ CLI::Option* flag_layers(CLI::App& app, std::vector<std::int64_t>& layers);
 CLI::Option* flag_batch(CLI::App& app, std::vector<std::int64_t>& batch);
 CLI::Option* flag_seq_len(CLI::App& app, std::vector<std::int64_t>& seq_len);
 
+/// Checks of numbers, each value of a list.
+CLI::Validator above_zero();
+CLI::Validator at_least_zero();
+
+/// The type that --dtype names, one that layers compute in; InvalidArgument lists them.
+DType layer_dtype(const std::string& text);
+
 /// The device that --device names; Unsupported, with the reason, if it cannot be used here.
 Device resolve_device(const std::string& text);
 

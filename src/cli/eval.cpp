@@ -66,7 +66,9 @@ void add_eval(CLI::App& app, Context& context) {
     CLI::App& command = *app.add_subcommand(
         "eval", "Scores text with a trained model: loss, perplexity, bits per character");
     const auto flags = std::make_shared<EvalFlags>();
-    command.add_option("RUN", flags->run, "Folder of the run (its best/ is used, else its last/)")
+    command
+        .add_option("RUN", flags->run,
+                    "Folder of the run (its best/ is used, else its last/), or one of these")
         ->required();
     command
         .add_option("--text", flags->text,

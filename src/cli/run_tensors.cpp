@@ -146,11 +146,7 @@ Dims read_dims(const io::SafetensorsFile& file, const std::string& dtype_text, D
                 : x.type == io::StoredType::kBf16 ? DType::kBf16
                                                   : DType::kF32;
     } else {
-        dtype = dtype_parse(dtype_text);
-        if (!io::stored_type_is_float(io::stored_type_of(dtype))) {
-            throw Error(ErrorCode::kInvalidArgument,
-                        "--dtype " + dtype_text + ": expected f32, f64, tf32, bf16 or f16.");
-        }
+        dtype = layer_dtype(dtype_text);
     }
     Dims dims;
     const std::size_t ndim = x.shape.size();

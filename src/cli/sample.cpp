@@ -73,11 +73,13 @@ void add_sample(CLI::App& app, Context& context) {
     CLI::App& command = *app.add_subcommand(
         "sample", "Writes text with a trained model, to stdout, character by character");
     const auto flags = std::make_shared<SampleFlags>();
-    command.add_option("RUN", flags->run, "Folder of the run (its best/ is used, else its last/)")
+    command
+        .add_option("RUN", flags->run,
+                    "Folder of the run (its best/ is used, else its last/), or one of these")
         ->required();
     command.add_option("--prompt", flags->prompt, "Text to continue; shown first");
     command.add_option("--length", flags->length, "Characters to write")
-        ->check(CLI::NonNegativeNumber)
+        ->check(at_least_zero())
         ->capture_default_str();
     command
         .add_option(

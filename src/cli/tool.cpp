@@ -102,8 +102,7 @@ std::string explain_usage(const CLI::App& app, const std::vector<std::string>& w
     return "";
 }
 
-/// The parser's own sentence, with the range of its open-ended checks in words: it prints the
-/// largest double in 309 digits.
+/// The parser's own sentence, or a plainer one.
 std::string readable(std::string sentence) {
     const std::string no_number = "Could not convert: ";  // followed by "--flag = value"
     const std::size_t equals = sentence.find(" = ");
@@ -113,11 +112,7 @@ std::string readable(std::string sentence) {
     }
     if (const std::size_t missing = sentence.find(": 1 required "); missing != std::string::npos)
         return sentence.substr(0, missing) + " needs a value.";
-    const std::size_t range = sentence.find(" not in range 0.000000 to 1797");
-    if (range == std::string::npos) return sentence;
-    const bool is_zero = sentence.compare(range - 2, 2, " 0") == 0;
-    return sentence.substr(0, range) + " is not a " +
-           (is_zero ? "number above 0." : "positive number.");
+    return sentence;
 }
 
 int fail_usage(const CLI::App& app, const std::vector<std::string>& words,

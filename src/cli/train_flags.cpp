@@ -50,7 +50,7 @@ train::LmConfig TrainFlags::lm_config() const {
     config.num_layers = layers;
     config.dropout = dropout;
     config.device = resolve_device(device);
-    config.dtype = dtype_parse(dtype);
+    config.dtype = layer_dtype(dtype);
     config.graphs = !no_graphs;
     config.num_threads = threads;
     config.seq_len = seq_len;
@@ -113,8 +113,8 @@ TrainFlagTable::TrainFlagTable(CLI::App& app, TrainFlags& f) : flags_(f) {
     bind(flag_cell(app, f.cell), f.cell);
     bind(flag_hidden(app, f.hidden), f.hidden);
     bind(flag_layers(app, f.layers), f.layers);
-    CLI::Option* embed = option("--embed", f.embed, "Embedding size of a character [numbers]")
-                             ->check(CLI::PositiveNumber);
+    CLI::Option* embed =
+        option("--embed", f.embed, "Embedding size of a character [numbers]")->check(above_zero());
     bind(embed, f.embed);
     bind(app.add_flag("--one-hot", f.one_hot,
                       "Characters as one-hot vectors instead of an embedding")
@@ -154,11 +154,11 @@ TrainFlagTable::TrainFlagTable(CLI::App& app, TrainFlags& f) : flags_(f) {
     CLI::Option* epochs = app.add_option("--epochs", f.epochs,
                                          "Length of the training [passes over the training split]; "
                                          "5 if --steps is not given either")
-                              ->check(CLI::NonNegativeNumber);
+                              ->check(at_least_zero());
     bind(epochs, f.epochs, true);
     bind(app.add_option("--steps", f.steps,
                         "Length of the training [updates since the very first one]")
-             ->check(CLI::NonNegativeNumber)
+             ->check(at_least_zero())
              ->excludes(epochs),
          f.steps, true);
     bind(
@@ -170,11 +170,11 @@ TrainFlagTable::TrainFlagTable(CLI::App& app, TrainFlags& f) : flags_(f) {
          f.split);
     bind(app.add_option("--eval-every", f.eval_every,
                         "Updates between validations; default: one epoch, at most 500")
-             ->check(CLI::NonNegativeNumber),
+             ->check(at_least_zero()),
          f.eval_every, true);
     bind(app.add_option("--save-every", f.save_every,
                         "Updates between checkpoints; default: as --eval-every")
-             ->check(CLI::NonNegativeNumber),
+             ->check(at_least_zero()),
          f.save_every, true);
     bind(flag_seed(app, f.seed), f.seed);
     bind(flag_device(app, f.device), f.device, true);

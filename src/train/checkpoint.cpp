@@ -297,6 +297,7 @@ std::string last_folder(const std::string& run) {
 }
 
 std::string checkpoint_folder(const std::string& run) {
+    if (fs::exists(run + kModelFile)) return run;
     for (const char* which : {"/best", "/last", "/last.old"}) {
         if (fs::exists(run + which + kModelFile)) return run + which;
     }
@@ -304,7 +305,29 @@ std::string checkpoint_folder(const std::string& run) {
            " nor last" + kModelFile + "; name the folder that `carousel train --out` wrote");
 }
 
-ModelFile read_model_file(const std::string& folder) {
+namespace {
+
+/// Calls `read`, which reads the model in `folder`; if that is damaged and the best one of a run, says
+/// that there is a newest one.
+template <class F>
+auto read_model(const std::string& folder, F&& read) {
+    try {
+        return read();
+    } catch (const Error& error) {
+        const fs::path path = fs::path(folder).lexically_normal();
+        const std::string last = (path.parent_path() / "last").string();
+        if (error.code() != ErrorCode::kIo || path.filename() != "best" ||
+            !fs::exists(last + kModelFile)) {
+            throw;
+        }
+        std::string sentence = error.what();
+        if (sentence.back() != '.') sentence += '.';
+        refuse(sentence + " The run's newest checkpoint is there, too: name '" + last +
+               "' in the place of the run.");
+    }
+}
+
+ModelFile read_header(const std::string& folder) {
     const io::SafetensorsFile file =
         io::SafetensorsFile::open(folder + kModelFile, io::SafetensorsFile::Content::kHeader);
     const auto& metadata = file.metadata();
@@ -345,11 +368,19 @@ ModelFile read_model_file(const std::string& folder) {
     return model;
 }
 
+}  // namespace
+
+ModelFile read_model_file(const std::string& folder) {
+    return read_model(folder, [&] { return read_header(folder); });
+}
+
 std::unique_ptr<LmModel> load_model(const std::string& folder, const LmConfig& config,
                                     std::int64_t max_steps, std::int64_t batch_size,
                                     std::shared_ptr<ThreadPool> pool) {
     auto model = std::make_unique<LmModel>(config, max_steps, batch_size, std::move(pool));
-    read_weights(io::SafetensorsFile::open(folder + kModelFile), model->params());
+    read_model(folder, [&] {
+        read_weights(io::SafetensorsFile::open(folder + kModelFile), model->params());
+    });
     return model;
 }
 

@@ -35,7 +35,8 @@ RunProgress load_checkpoint(const std::string& run, LmTrainer& trainer);
 
 /// The folder of the newest checkpoint: last/. Io if the run has none.
 std::string last_folder(const std::string& run);
-/// The folder to sample and score with: best/, else last/. Io if the run has neither.
+/// The folder to sample and score with: best/, else last/, or `run` itself where that is such a folder.
+/// Io if there is no model in any.
 std::string checkpoint_folder(const std::string& run);
 
 /// What model.safetensors says of itself.

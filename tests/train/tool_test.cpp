@@ -171,8 +171,21 @@ TEST_F(Tool, ADamagedCheckpointIsASentenceAndLosesNothing) {
     EXPECT_EQ(content(path).size(), whole.size() / 2);
     EXPECT_EQ(run("sample run --length 5").code, 0);
     write(folder_ / "run/best/model.safetensors", "nonsense");
-    expect_failure("sample run --length 5", 1, {"model.safetensors"});
-    expect_failure("eval run --text text.txt", 1, {"model.safetensors"});
+    expect_failure("sample run --length 5", 1, {"model.safetensors", "newest", "'run/last'"});
+    expect_failure("eval run/ --text text.txt", 1, {"model.safetensors", "'run/last'"});
+    EXPECT_EQ(run("sample run/last --length 5").code, 0);
+    EXPECT_EQ(run("eval run/last --text text.txt").code, 0);
+    // Cut short behind its header.
+    const std::string model = content(folder_ / "run/last/model.safetensors");
+    write(folder_ / "run/best/model.safetensors", model.substr(0, model.size() - 9));
+    expect_failure("sample run --length 5", 1, {"best/model.safetensors", "'run/last'"});
+    expect_failure("sample run/best --length 5", 1, {"best/model.safetensors", "'run/last'"});
+    // Nothing is named that is not there.
+    std::filesystem::rename(folder_ / "run/last", folder_ / "run/moved");
+    const Outcome alone = run("sample run --length 5");
+    EXPECT_EQ(alone.code, 1);
+    EXPECT_EQ(alone.err.find("newest"), std::string::npos) << alone.err;
+    std::filesystem::rename(folder_ / "run/moved", folder_ / "run/last");
     write(path, whole);
     EXPECT_EQ(run("train --resume run --steps 9").code, 0);
 }
