@@ -34,14 +34,16 @@ struct CudnnOptions {
 /// Empty if cuDNN can express the case, else a sentence.
 std::string cudnn_cannot(const GridCase& c);
 
-/// Every algorithm with every arithmetic that keeps the case's precision: f32 means FMA units, 16-bit
-/// and tf32 tensor cores; `all_math` adds FMA units for those, too. PERSIST_DYNAMIC, which cuDNN compiles
-/// at run time, comes once without it. Packed; varied lengths also padded where they can run; and what
-/// PyTorch picks, which has padded I/O. What cuDNN refuses, it refuses when the side is made or run.
+/// Every algorithm with every arithmetic that keeps the case's precision: f32 means FMA units,
+/// 16-bit and tf32 tensor cores; `all_math` adds FMA units for those, too. PERSIST_DYNAMIC, which
+/// cuDNN compiles at run time, comes once without it. Packed; varied lengths also padded where they
+/// can run; and what PyTorch picks, which has padded I/O. What cuDNN refuses, it refuses when the
+/// side is made or run.
 std::vector<CudnnOptions> cudnn_candidates(const GridCase& c, bool all_math = false);
 
-/// What PyTorch 2 picks on a card of compute capability 8 or 9, with TF32 allowed unless the case is
-/// f32. A forward pass for training may go on with the kernel for narrow states where backward cannot.
+/// What PyTorch 2 picks on a card of compute capability 8 or 9, with TF32 allowed unless the case
+/// is f32. For a width where only forward has the kernel for narrow states (LSTM and GRU 129 to 192,
+/// plain cells 257 to 384) it trains with two algorithms; here such a row runs its backward one.
 CudnnOptions pytorch_choice(const GridCase& c);
 
 }  // namespace carousel::bench

@@ -6,8 +6,8 @@
 
 namespace carousel::bench {
 
-/// cuDNN's packed layout of sequences of varied length: the longest comes first, and step t has a row
-/// for each sequence that is longer than t. No header of cuDNN here.
+/// cuDNN's packed layout of sequences of varied length: the longest comes first, and step t has a
+/// row for each sequence that is longer than t. No header of cuDNN here.
 class CudnnPacking {
 public:
     explicit CudnnPacking(const std::vector<std::int64_t>& lengths);

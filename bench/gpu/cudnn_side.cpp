@@ -4,6 +4,7 @@
 #include <array>
 #include <vector>
 
+#include "bench/gpu/cudnn_descriptor.hpp"
 #include "bench/gpu/cudnn_library.hpp"
 #include "bench/gpu/cudnn_packing.hpp"
 #include "bench/gpu/cudnn_weights.hpp"
@@ -13,54 +14,9 @@ namespace carousel::bench {
 
 namespace {
 
-cudnnDataType_t data_type(DType dtype) {
-    switch (dtype) {
-        case DType::kF64:
-            return CUDNN_DATA_DOUBLE;
-        case DType::kBf16:
-            return CUDNN_DATA_BFLOAT16;
-        case DType::kF16:
-            return CUDNN_DATA_HALF;
-        default:
-            return CUDNN_DATA_FLOAT;
-    }
-}
-
-cudnnRNNMode_t mode_of(Cell cell) {
-    switch (cell) {
-        case Cell::kRnnTanh:
-            return CUDNN_RNN_TANH;
-        case Cell::kRnnRelu:
-            return CUDNN_RNN_RELU;
-        case Cell::kGru:
-            return CUDNN_GRU;
-        default:
-            return CUDNN_LSTM;
-    }
-}
-
-cudnnRNNBiasMode_t bias_of(BiasMode bias) {
-    switch (bias) {
-        case BiasMode::kNone:
-            return CUDNN_RNN_NO_BIAS;
-        case BiasMode::kSingle:
-            return CUDNN_RNN_SINGLE_INP_BIAS;
-        default:
-            return CUDNN_RNN_DOUBLE_BIAS;
-    }
-}
-
-int to_int(std::int64_t value, const char* what) {
-    if (value > INT32_MAX) {
-        throw Error(ErrorCode::kUnsupported, std::string("cuDNN takes 32-bit sizes; ") + what +
-                                                 " is " + std::to_string(value));
-    }
-    return static_cast<int>(value);
-}
-
-/// cuDNN's handle and the stream it is set to. One for the process: it comes with a cuBLAS handle and
-/// that one's workspace, which a row must not pay for anew. Never given back, since at exit the context
-/// may be gone.
+/// cuDNN's handle and the stream it is set to. One for the process: it comes with a cuBLAS handle
+/// and that one's workspace, which a row must not pay for anew. Never given back, since at exit the
+/// context may be gone.
 struct SharedHandle {
     CudnnHandle handle;
     void* stream = nullptr;
@@ -82,7 +38,7 @@ public:
             throw Error(ErrorCode::kUnsupported, "the row's tensors are not batch-major");
         }
         set_stream(api_->default_queue());
-        describe_rnn();
+        rnn_ = cudnn_rnn(handle(), spec(), problem.grid_case.batch_size, options, problem.device);
         describe_tensors();
         measure();
         arena.need(workspace_bytes_, reserve_bytes_);
@@ -103,7 +59,6 @@ private:
     cudnnHandle_t handle() const { return shared_.handle.get(); }
     bool has_c() const { return cell_has_c(spec().cell); }
     void set_stream(cuda::Queue queue);
-    void describe_rnn();
     void describe_tensors();
     void measure();
     void bring_weights_in();
@@ -117,11 +72,9 @@ private:
     std::shared_ptr<cuda::DeviceApi> api_;
     CudnnOptions options_;
     SharedHandle& shared_ = shared_handle();
-    RnnDescriptor rnn_;
+    std::shared_ptr<const CudnnRnn> rnn_;
     RnnDataDescriptor x_, y_;
     TensorDescriptor h_, c_;
-    DropoutDescriptor dropout_;
-    Buffer dropout_states_;
     std::size_t weight_bytes_ = 0, workspace_bytes_ = 0, reserve_bytes_ = 0;
     Buffer weight_space_, dweight_space_;
     std::vector<WeightPiece> pieces_;
@@ -143,47 +96,10 @@ void CudnnSide::set_stream(cuda::Queue queue) {
     shared_.set = true;
 }
 
-void CudnnSide::describe_rnn() {
-    const RnnSpec& s = spec();
-    std::size_t state_bytes = 0;
-    if (s.dropout > 0.0) {
-        check_cudnn(cudnn().DropoutGetStatesSize(handle(), &state_bytes),
-                    "cudnnDropoutGetStatesSize");
-        dropout_states_ = Buffer(state_bytes, problem_.device, "cuDNN's dropout states");
-    }
-    check_cudnn(
-        cudnn().SetDropoutDescriptor(dropout_.get(), handle(), static_cast<float>(s.dropout),
-                                     dropout_states_.data(), state_bytes, 1),
-        "cudnnSetDropoutDescriptor");
-    const cudnnDataType_t type = data_type(s.dtype);
-    const std::int64_t projected = s.proj_size > 0 ? s.proj_size : s.hidden_size;
-    check_cudnn(cudnn().SetRNNDescriptor_v8(
-                    rnn_.get(), static_cast<cudnnRNNAlgo_t>(options_.algo), mode_of(s.cell),
-                    bias_of(s.bias), s.bidirectional ? CUDNN_BIDIRECTIONAL : CUDNN_UNIDIRECTIONAL,
-                    options_.skip_input ? CUDNN_SKIP_INPUT : CUDNN_LINEAR_INPUT, type,
-                    type == CUDNN_DATA_DOUBLE ? CUDNN_DATA_DOUBLE : CUDNN_DATA_FLOAT,
-                    static_cast<cudnnMathType_t>(options_.math), to_int(s.input_size, "I"),
-                    to_int(s.hidden_size, "H"), to_int(projected, "P"), to_int(s.num_layers, "L"),
-                    dropout_.get(),
-                    options_.layout == CudnnLayout::kPacked ? CUDNN_RNN_PADDED_IO_DISABLED
-                                                            : CUDNN_RNN_PADDED_IO_ENABLED),
-                "cudnnSetRNNDescriptor_v8");
-    if (options_.clip > 0.0) {
-        check_cudnn(
-            cudnn().RNNSetClip_v9(rnn_.get(), CUDNN_RNN_CLIP_MINMAX, -options_.clip, options_.clip),
-            "cudnnRNNSetClip_v9");
-    }
-    if (options_.algo == CudnnAlgo::kPersistDynamic) {
-        check_cudnn(cudnn().BuildRNNDynamic(handle(), rnn_.get(),
-                                            to_int(problem_.grid_case.batch_size, "N")),
-                    "cudnnBuildRNNDynamic");
-    }
-}
-
 void CudnnSide::describe_tensors() {
     const GridCase& c = problem_.grid_case;
-    const cudnnDataType_t type = data_type(spec().dtype);
-    std::vector<int> lengths(static_cast<std::size_t>(c.batch_size), to_int(c.seq_len, "T"));
+    const cudnnDataType_t type = cudnn_data_type(spec().dtype);
+    std::vector<int> lengths(static_cast<std::size_t>(c.batch_size), cudnn_int(c.seq_len, "T"));
     if (packs()) {
         lengths = packing_.lengths();
     } else if (!problem_.host_lengths.empty()) {
@@ -191,17 +107,18 @@ void CudnnSide::describe_tensors() {
     }
     double zero = 0.0;  // eight zero bytes: zero in every type
     const auto sequence = [&](const RnnDataDescriptor& descriptor, std::int64_t width) {
-        check_cudnn(cudnn().SetRNNDataDescriptor(descriptor.get(), type,
-                                                 static_cast<cudnnRNNDataLayout_t>(options_.layout),
-                                                 to_int(c.seq_len, "T"), to_int(c.batch_size, "N"),
-                                                 to_int(width, "the width"), lengths.data(), &zero),
+        check_cudnn(cudnn().SetRNNDataDescriptor(
+                        descriptor.get(), type, static_cast<cudnnRNNDataLayout_t>(options_.layout),
+                        cudnn_int(c.seq_len, "T"), cudnn_int(c.batch_size, "N"),
+                        cudnn_int(width, "the width"), lengths.data(), &zero),
                     "cudnnSetRNNDataDescriptor");
     };
     sequence(x_, spec().input_size);
     sequence(y_, problem_.output_width());
     const auto state = [&](const TensorDescriptor& descriptor, std::int64_t width) {
-        const int states = to_int(spec().num_states(), "L*D"), batch = to_int(c.batch_size, "N");
-        const int columns = to_int(width, "the width");
+        const int states = cudnn_int(spec().num_states(), "L*D"),
+                  batch = cudnn_int(c.batch_size, "N");
+        const int columns = cudnn_int(width, "the width");
         const std::array<int, 3> shape{states, batch, columns};
         const std::array<int, 3> strides{batch * columns, columns, 1};
         check_cudnn(
@@ -214,18 +131,18 @@ void CudnnSide::describe_tensors() {
 
 void CudnnSide::measure() {
     std::size_t workspace = 0, reserve = 0;
-    check_cudnn(cudnn().GetRNNTempSpaceSizes(handle(), rnn_.get(), CUDNN_FWD_MODE_INFERENCE,
+    check_cudnn(cudnn().GetRNNTempSpaceSizes(handle(), rnn_->rnn.get(), CUDNN_FWD_MODE_INFERENCE,
                                              x_.get(), &workspace, &reserve),
                 "cudnnGetRNNTempSpaceSizes");
     workspace_bytes_ = workspace;
     if (!problem_.grid_case.inference_only) {
-        check_cudnn(cudnn().GetRNNTempSpaceSizes(handle(), rnn_.get(), CUDNN_FWD_MODE_TRAINING,
+        check_cudnn(cudnn().GetRNNTempSpaceSizes(handle(), rnn_->rnn.get(), CUDNN_FWD_MODE_TRAINING,
                                                  x_.get(), &workspace, &reserve),
                     "cudnnGetRNNTempSpaceSizes");
         workspace_bytes_ = std::max(workspace_bytes_, workspace);
         reserve_bytes_ = reserve;
     }
-    check_cudnn(cudnn().GetRNNWeightSpaceSize(handle(), rnn_.get(), &weight_bytes_),
+    check_cudnn(cudnn().GetRNNWeightSpaceSize(handle(), rnn_->rnn.get(), &weight_bytes_),
                 "cudnnGetRNNWeightSpaceSize");
 }
 
@@ -235,7 +152,7 @@ void CudnnSide::bring_weights_in() {
     if (!problem_.grid_case.inference_only) {
         dweight_space_ = Buffer(weight_bytes_, problem_.device, "cuDNN's gradients of weights");
     }
-    pieces_ = weight_pieces(handle(), rnn_.get(), spec(), problem_.value, weight_space_.data(),
+    pieces_ = weight_pieces(handle(), rnn_->rnn.get(), spec(), problem_.value, weight_space_.data(),
                             weight_bytes_);
     const std::size_t e = dtype_bytes(problem_.value);
     const cuda::Queue queue = api_->default_queue();
@@ -274,35 +191,36 @@ void CudnnSide::bring_inputs_in() {
 
 void CudnnSide::forward(StreamRef stream, bool training) {
     set_stream({stream.native});
-    check_cudnn(
-        cudnn().RNNForward(
-            handle(), rnn_.get(), training ? CUDNN_FWD_MODE_TRAINING : CUDNN_FWD_MODE_INFERENCE,
-            nullptr,  // lengths come from the descriptors
-            x_.get(), inputs_.x, y_.get(), arena_.y.data(), h_.get(), inputs_.hx, arena_.hy.data(),
-            c_.get(), inputs_.cx, has_c() ? arena_.cy.data() : nullptr, weight_bytes_,
-            weight_space_.data(), workspace_bytes_, arena_.workspace.data(),
-            training ? reserve_bytes_ : 0, training ? arena_.reserve.data() : nullptr),
-        "cudnnRNNForward");
+    check_cudnn(cudnn().RNNForward(
+                    handle(), rnn_->rnn.get(),
+                    training ? CUDNN_FWD_MODE_TRAINING : CUDNN_FWD_MODE_INFERENCE,
+                    nullptr,  // lengths come from the descriptors
+                    x_.get(), inputs_.x, y_.get(), arena_.y.data(), h_.get(), inputs_.hx,
+                    arena_.hy.data(), c_.get(), inputs_.cx, has_c() ? arena_.cy.data() : nullptr,
+                    weight_bytes_, weight_space_.data(), workspace_bytes_, arena_.workspace.data(),
+                    training ? reserve_bytes_ : 0, training ? arena_.reserve.data() : nullptr),
+                "cudnnRNNForward");
 }
 
 void CudnnSide::backward(StreamRef stream, bool weights) {
     const cuda::Queue queue{stream.native};
     set_stream(queue);
-    check_cudnn(cudnn().RNNBackwardData_v8(
-                    handle(), rnn_.get(), nullptr, y_.get(), arena_.y.data(), inputs_.dy, x_.get(),
-                    arena_.dx.data(), h_.get(), inputs_.hx, inputs_.dhy, arena_.dhx.data(),
-                    c_.get(), inputs_.cx, inputs_.dcy, has_c() ? arena_.dcx.data() : nullptr,
-                    weight_bytes_, weight_space_.data(), workspace_bytes_, arena_.workspace.data(),
-                    reserve_bytes_, arena_.reserve.data()),
-                "cudnnRNNBackwardData_v8");
+    check_cudnn(
+        cudnn().RNNBackwardData_v8(handle(), rnn_->rnn.get(), nullptr, y_.get(), arena_.y.data(),
+                                   inputs_.dy, x_.get(), arena_.dx.data(), h_.get(), inputs_.hx,
+                                   inputs_.dhy, arena_.dhx.data(), c_.get(), inputs_.cx,
+                                   inputs_.dcy, has_c() ? arena_.dcx.data() : nullptr,
+                                   weight_bytes_, weight_space_.data(), workspace_bytes_,
+                                   arena_.workspace.data(), reserve_bytes_, arena_.reserve.data()),
+        "cudnnRNNBackwardData_v8");
     if (!weights) return;
     api_->zero(queue, dweight_space_.data(), weight_bytes_);
-    check_cudnn(cudnn().RNNBackwardWeights_v8(handle(), rnn_.get(), CUDNN_WGRAD_MODE_ADD, nullptr,
-                                              x_.get(), inputs_.x, h_.get(), inputs_.hx, y_.get(),
-                                              arena_.y.data(), weight_bytes_, dweight_space_.data(),
-                                              workspace_bytes_, arena_.workspace.data(),
-                                              reserve_bytes_, arena_.reserve.data()),
-                "cudnnRNNBackwardWeights_v8");
+    check_cudnn(
+        cudnn().RNNBackwardWeights_v8(
+            handle(), rnn_->rnn.get(), CUDNN_WGRAD_MODE_ADD, nullptr, x_.get(), inputs_.x, h_.get(),
+            inputs_.hx, y_.get(), arena_.y.data(), weight_bytes_, dweight_space_.data(),
+            workspace_bytes_, arena_.workspace.data(), reserve_bytes_, arena_.reserve.data()),
+        "cudnnRNNBackwardWeights_v8");
 }
 
 Outcome CudnnSide::outcome(bool states_and_weights) {

@@ -15,8 +15,8 @@ std::string cudnn_reason();
 /// "9.19.0"; "absent" without it.
 std::string cudnn_version();
 
-/// cuDNN's RNN on a problem, through its API of version 9. Weights are brought into its weight space
-/// when the side is made; gradients of weights are zeroed, in time, before it adds to them.
+/// cuDNN's RNN on a problem, through its API of version 9. Weights are brought into its weight
+/// space when the side is made; gradients of weights are zeroed, in time, before it adds to them.
 /// Errors: Unsupported: cuDNN refuses the options, with its words; OutOfMemory; Cuda.
 std::unique_ptr<Side> make_cudnn_side(const Problem& problem, Arena& arena,
                                       std::shared_ptr<cuda::DeviceApi> api,

@@ -77,7 +77,8 @@ std::vector<WeightPiece> weight_pieces(cudnnHandle_t handle, cudnnRNNDescriptor_
         };
         StateWeights weights{handle,      rnn,   state, value, static_cast<std::byte*>(space),
                              space_bytes, pieces};
-        // The order of gates is the same: LSTM i,f,g,o; GRU r,z,n. First the input's, then the state's.
+        // The order of gates is the same: LSTM i,f,g,o; GRU r,z,n. First the input's, then the
+        // state's.
         for (int gate = 0; gate < gates; ++gate) {
             weights.add(gate, find("weight_ih"), find("bias_ih"), gate, gates);
             weights.add(gates + gate, find("weight_hh"), find("bias_hh"), gate, gates);

@@ -6,12 +6,14 @@
 #include <string>
 #include <vector>
 
-// A cuDNN without a card, so that the comparator runs in tests: a library of its own, opened through
-// CAROUSEL_CUDNN as the real one would be. It refuses what cuDNN's documentation refuses, and computes
-// the rest in double precision, with weights, layouts and order of gates as cuDNN defines them.
+// A cuDNN without a card, so that the comparator runs in tests: a library of its own, opened
+// through CAROUSEL_CUDNN as the real one would be. It refuses what cuDNN's documentation refuses,
+// and computes the rest in double precision, with weights, layouts and order of gates as cuDNN
+// defines them.
 //
 // What real cuDNN would not notice, and answer with wrong numbers, stands in `violations`, and the
-// results are NaN: a reserve that backward has changed already, inputs that are not those of forward.
+// results are NaN: a reserve that backward has changed already, inputs that are not those of
+// forward.
 
 namespace carousel::test {
 

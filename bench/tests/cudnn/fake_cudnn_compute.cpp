@@ -9,8 +9,9 @@
 #include "bench/tests/cudnn/fake_cudnn_objects.hpp"
 #include "tests/reference/rnn_reference.hpp"
 
-// The passes in double precision, by the reference of tests/reference. The reserve starts with a record
-// of what it holds; BackwardData overwrites what forward saved with what BackwardWeights needs.
+// The passes in double precision, by the reference of tests/reference. The reserve starts with a
+// record of what it holds; BackwardData overwrites what forward saved with what BackwardWeights
+// needs.
 
 namespace carousel::test {
 

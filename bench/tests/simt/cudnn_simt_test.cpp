@@ -1,10 +1,8 @@
-#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
+#include <algorithm>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -12,16 +10,15 @@
 #include "bench/core/row_bench.hpp"
 #include "bench/gpu/cudnn_side.hpp"
 #include "bench/gpu/gpu_venue.hpp"
-#include "bench/tests/cudnn/fake_cudnn.hpp"
+#include "bench/tests/simt/cudnn_stand_in.hpp"
 #include "bench/tests/simt/wall_timer.hpp"
 #include "carousel/error.hpp"
-#include "tests/simt/memory.hpp"
 #include "tests/simt/simt_device.hpp"
 
-// Carousel beside the comparator with cuDNN, as on a card: the kernels run on the CPU, and cuDNN is one
-// that refuses what the real one's documentation refuses, and computes the rest. The device runs what
-// is in its queues when somebody waits, so the stand-in enqueues, too: what is enqueued on another
-// stream than the venue's, or not recorded with the rest, shows.
+// Carousel beside the comparator with cuDNN, as on a card: the kernels run on the CPU, and cuDNN is
+// one that refuses what the real one's documentation refuses, and computes the rest. The device
+// runs what is in its queues when somebody waits, so the stand-in enqueues, too: what is enqueued
+// on another stream than the venue's, or not recorded with the rest, shows.
 
 namespace carousel::bench {
 namespace {
@@ -29,17 +26,6 @@ namespace {
 using testing::HasSubstr;
 
 constexpr int kDevice = 59;
-
-test::FakeCudnn& fake_cudnn() {
-    static test::FakeCudnn* const state = [] {
-        setenv("CAROUSEL_CUDNN", CAROUSEL_FAKE_CUDNN, 1);
-        void* library = dlopen(CAROUSEL_FAKE_CUDNN, RTLD_NOW | RTLD_LOCAL);
-        if (library == nullptr) throw std::runtime_error(dlerror());
-        auto* find = reinterpret_cast<test::FakeCudnn* (*)()>(dlsym(library, "fake_cudnn_state"));
-        return find();
-    }();
-    return *state;
-}
 
 /// What the documentation refuses; empty = nothing.
 std::string documented_refusal(const GridCase& c, const CudnnOptions& o) {
@@ -58,17 +44,6 @@ std::string documented_refusal(const GridCase& c, const CudnnOptions& o) {
 class CudnnOnSimt : public testing::Test {
 protected:
     CudnnOnSimt() {
-        fake.violations.clear();
-        fake.calls.clear();
-        fake.ran.clear();
-        fake.has_compiler = true;
-        fake.enqueue = [this](void* stream, std::function<void()> work) {
-            device->push({stream}, std::move(work));
-        };
-        fake.on_device = [](const void* data, std::size_t bytes) {
-            return simt::in_arena(data) &&
-                   simt::is_valid(reinterpret_cast<std::uintptr_t>(data), bytes);
-        };
         venue.api = cuda::device_api(kDevice);
         venue.queue = venue.api->default_queue();
         venue.timer = &timer;
@@ -78,11 +53,6 @@ protected:
         options.pass_ms = 0.0;
         options.reference_threads = 1;
         options.screen_factor = 1e9;  // nobody is left out for being slow
-    }
-
-    ~CudnnOnSimt() override {
-        fake.enqueue = nullptr;
-        fake.on_device = nullptr;
     }
 
     SideMaker ours() {
@@ -125,7 +95,10 @@ protected:
             }
         }
         EXPECT_THAT(fake.violations, testing::IsEmpty());
-        EXPECT_EQ(fake.live_objects, 1) << "all but the one handle";
+        const auto dynamic = std::count_if(all.begin(), all.end(), [](const CudnnOptions& o) {
+            return o.algo == CudnnAlgo::kPersistDynamic;
+        });
+        EXPECT_LE(fake.live_objects, 1 + 2 * dynamic) << "the handle, and what was compiled";
     }
 
     static void expect_timed(const RowResult& result, const std::string& name) {
@@ -141,8 +114,9 @@ protected:
         }
     }
 
-    test::FakeCudnn& fake = fake_cudnn();
     simt::InstalledDevice device{kDevice};
+    CudnnOnDevice stand_in{*device};
+    test::FakeCudnn& fake = stand_in.state;
     WallTimer timer{*device};
     GpuVenue venue;
     RowOptions options;
@@ -220,9 +194,21 @@ TEST_F(CudnnOnSimt, ABackwardPassOnAUsedReserveIsSeen) {
     fake.violations.clear();
 }
 
+TEST_F(CudnnOnSimt, TheDynamicKernelIsCompiledOnceForANetworkAndBatch) {
+    const GridCase c = make_case(parse_grid_row("x", "lstm H7 N3 T4"));
+    CudnnOptions dynamic;
+    dynamic.algo = CudnnAlgo::kPersistDynamic;
+    expect_all(c, {dynamic});
+    expect_all(c, {dynamic});
+    EXPECT_EQ(fake.calls.at("cudnnBuildRNNDynamic"), 1);
+    run_row(make_case(parse_grid_row("x", "lstm H7 N4 T4")), venue, ours(), {cudnn(dynamic)},
+            options);
+    EXPECT_EQ(fake.calls.at("cudnnBuildRNNDynamic"), 2);
+}
+
 TEST_F(CudnnOnSimt, WithoutACompilerTheDynamicKernelIsRefusedAlone) {
     fake.has_compiler = false;
-    const GridCase c = make_case(parse_grid_row("x", "lstm H6 N2 T3"));
+    const GridCase c = make_case(parse_grid_row("x", "lstm H9 N2 T3"));
     CudnnOptions dynamic;
     dynamic.algo = CudnnAlgo::kPersistDynamic;
     const RowResult result = run_row(c, venue, ours(), {cudnn(dynamic), cudnn({})}, options);
