@@ -195,15 +195,17 @@ TEST_F(CudnnOnSimt, ABackwardPassOnAUsedReserveIsSeen) {
 }
 
 TEST_F(CudnnOnSimt, TheDynamicKernelIsCompiledOnceForANetworkAndBatch) {
-    const GridCase c = make_case(parse_grid_row("x", "lstm H7 N3 T4"));
+    const GridCase c = make_case(parse_grid_row("x", "lstm H7 I5 N3 T4"));
     CudnnOptions dynamic;
     dynamic.algo = CudnnAlgo::kPersistDynamic;
     expect_all(c, {dynamic});
     expect_all(c, {dynamic});
     EXPECT_EQ(fake.calls.at("cudnnBuildRNNDynamic"), 1);
-    run_row(make_case(parse_grid_row("x", "lstm H7 N4 T4")), venue, ours(), {cudnn(dynamic)},
+    run_row(make_case(parse_grid_row("x", "lstm H7 I5 N4 T4")), venue, ours(), {cudnn(dynamic)},
             options);
     EXPECT_EQ(fake.calls.at("cudnnBuildRNNDynamic"), 2);
+    expect_all(make_case(parse_grid_row("x", "lstm H8 I5 N4 T4")), {dynamic});
+    EXPECT_EQ(fake.calls.at("cudnnBuildRNNDynamic"), 3);
 }
 
 TEST_F(CudnnOnSimt, WithoutACompilerTheDynamicKernelIsRefusedAlone) {
