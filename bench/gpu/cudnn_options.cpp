@@ -59,12 +59,11 @@ CudnnAlgo cudnn_algo_parse(const std::string& name) {
 
 namespace {
 
-/// The kernel with all weights in registers for narrow states, which PyTorch takes up to where
-/// cuDNN's documentation says that it runs; forward goes further than backward.
-bool fits_small_h(const GridCase& c) {
-    const bool plain = c.spec.cell == Cell::kRnnTanh || c.spec.cell == Cell::kRnnRelu;
-    const std::int64_t most = c.inference_only ? (plain ? 384 : 192) : (plain ? 256 : 128);
-    return c.spec.dtype != DType::kF64 && c.spec.hidden_size <= most;
+/// How wide a state the kernel for narrow states takes, by cuDNN's documentation.
+std::int64_t small_h_most(Cell cell, bool backward) {
+    const bool plain = cell == Cell::kRnnTanh || cell == Cell::kRnnRelu;
+    if (backward) return plain ? 256 : 128;
+    return plain ? 384 : 192;
 }
 
 bool fits_persist_static(const GridCase& c) {
@@ -77,6 +76,11 @@ bool fits_persist_static(const GridCase& c) {
 }
 
 }  // namespace
+
+CudnnAlgo cudnn_backward_algo(const GridCase& c, CudnnAlgo forward) {
+    const bool narrow = c.spec.hidden_size <= small_h_most(c.spec.cell, true);
+    return forward == CudnnAlgo::kSmallH && !narrow ? CudnnAlgo::kStandard : forward;
+}
 
 std::vector<CudnnOptions> cudnn_candidates(const GridCase& c, bool all_math) {
     std::vector<CudnnMath> maths;
@@ -118,7 +122,7 @@ CudnnOptions pytorch_choice(const GridCase& c) {
     if (c.row.lengths_from < 1.0) return options;  // a PackedSequence
     options.layout = CudnnLayout::kPadded;
     if (s.proj_size > 0) return options;
-    if (fits_small_h(c)) {
+    if (s.dtype != DType::kF64 && s.hidden_size <= small_h_most(s.cell, false)) {
         options.algo = CudnnAlgo::kSmallH;
     } else if (fits_persist_static(c)) {
         options.algo = CudnnAlgo::kPersistStatic;

@@ -34,6 +34,10 @@ struct CudnnOptions {
 /// Empty if cuDNN can express the case, else a sentence.
 std::string cudnn_cannot(const GridCase& c);
 
+/// The algorithm of backward after a forward pass with `forward`: the kernel for narrow states goes
+/// further in forward, and PyTorch then goes on with STANDARD.
+CudnnAlgo cudnn_backward_algo(const GridCase& c, CudnnAlgo forward);
+
 /// Every algorithm with every arithmetic that keeps the case's precision: f32 means FMA units,
 /// 16-bit and tf32 tensor cores; `all_math` adds FMA units for those, too. PERSIST_DYNAMIC, which
 /// cuDNN compiles at run time, comes once without it. Packed; varied lengths also padded where they
@@ -42,8 +46,7 @@ std::string cudnn_cannot(const GridCase& c);
 std::vector<CudnnOptions> cudnn_candidates(const GridCase& c, bool all_math = false);
 
 /// What PyTorch 2 picks on a card of compute capability 8 or 9, with TF32 allowed unless the case
-/// is f32. For a width where only forward has the kernel for narrow states (LSTM and GRU 129 to 192,
-/// plain cells 257 to 384) it trains with two algorithms; here such a row runs its backward one.
+/// is f32.
 CudnnOptions pytorch_choice(const GridCase& c);
 
 }  // namespace carousel::bench

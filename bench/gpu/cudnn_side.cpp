@@ -38,7 +38,13 @@ public:
             throw Error(ErrorCode::kUnsupported, "the row's tensors are not batch-major");
         }
         set_stream(api_->default_queue());
+        CudnnOptions backward = options;
+        backward.algo = cudnn_backward_algo(problem.grid_case, options.algo);
         rnn_ = cudnn_rnn(handle(), spec(), problem.grid_case.batch_size, options, problem.device);
+        backward_rnn_ = backward == options
+                            ? rnn_
+                            : cudnn_rnn(handle(), spec(), problem.grid_case.batch_size, backward,
+                                        problem.device);
         describe_tensors();
         measure();
         arena.need(workspace_bytes_, reserve_bytes_);
@@ -72,7 +78,7 @@ private:
     std::shared_ptr<cuda::DeviceApi> api_;
     CudnnOptions options_;
     SharedHandle& shared_ = shared_handle();
-    std::shared_ptr<const CudnnRnn> rnn_;
+    std::shared_ptr<const CudnnRnn> rnn_, backward_rnn_;  ///< mostly one
     RnnDataDescriptor x_, y_;
     TensorDescriptor h_, c_;
     std::size_t weight_bytes_ = 0, workspace_bytes_ = 0, reserve_bytes_ = 0;
@@ -130,17 +136,18 @@ void CudnnSide::describe_tensors() {
 }
 
 void CudnnSide::measure() {
-    std::size_t workspace = 0, reserve = 0;
-    check_cudnn(cudnn().GetRNNTempSpaceSizes(handle(), rnn_->rnn.get(), CUDNN_FWD_MODE_INFERENCE,
-                                             x_.get(), &workspace, &reserve),
-                "cudnnGetRNNTempSpaceSizes");
-    workspace_bytes_ = workspace;
-    if (!problem_.grid_case.inference_only) {
-        check_cudnn(cudnn().GetRNNTempSpaceSizes(handle(), rnn_->rnn.get(), CUDNN_FWD_MODE_TRAINING,
-                                                 x_.get(), &workspace, &reserve),
+    const auto ask = [&](const CudnnRnn& rnn, cudnnForwardMode_t mode) {
+        std::size_t workspace = 0, reserve = 0;
+        check_cudnn(cudnn().GetRNNTempSpaceSizes(handle(), rnn.rnn.get(), mode, x_.get(),
+                                                 &workspace, &reserve),
                     "cudnnGetRNNTempSpaceSizes");
         workspace_bytes_ = std::max(workspace_bytes_, workspace);
-        reserve_bytes_ = reserve;
+        if (mode == CUDNN_FWD_MODE_TRAINING) reserve_bytes_ = std::max(reserve_bytes_, reserve);
+    };
+    ask(*rnn_, CUDNN_FWD_MODE_INFERENCE);
+    if (!problem_.grid_case.inference_only) {
+        ask(*rnn_, CUDNN_FWD_MODE_TRAINING);
+        if (backward_rnn_ != rnn_) ask(*backward_rnn_, CUDNN_FWD_MODE_TRAINING);
     }
     check_cudnn(cudnn().GetRNNWeightSpaceSize(handle(), rnn_->rnn.get(), &weight_bytes_),
                 "cudnnGetRNNWeightSpaceSize");
@@ -206,10 +213,10 @@ void CudnnSide::backward(StreamRef stream, bool weights) {
     const cuda::Queue queue{stream.native};
     set_stream(queue);
     check_cudnn(
-        cudnn().RNNBackwardData_v8(handle(), rnn_->rnn.get(), nullptr, y_.get(), arena_.y.data(),
-                                   inputs_.dy, x_.get(), arena_.dx.data(), h_.get(), inputs_.hx,
-                                   inputs_.dhy, arena_.dhx.data(), c_.get(), inputs_.cx,
-                                   inputs_.dcy, has_c() ? arena_.dcx.data() : nullptr,
+        cudnn().RNNBackwardData_v8(handle(), backward_rnn_->rnn.get(), nullptr, y_.get(),
+                                   arena_.y.data(), inputs_.dy, x_.get(), arena_.dx.data(),
+                                   h_.get(), inputs_.hx, inputs_.dhy, arena_.dhx.data(), c_.get(),
+                                   inputs_.cx, inputs_.dcy, has_c() ? arena_.dcx.data() : nullptr,
                                    weight_bytes_, weight_space_.data(), workspace_bytes_,
                                    arena_.workspace.data(), reserve_bytes_, arena_.reserve.data()),
         "cudnnRNNBackwardData_v8");
@@ -217,8 +224,8 @@ void CudnnSide::backward(StreamRef stream, bool weights) {
     api_->zero(queue, dweight_space_.data(), weight_bytes_);
     check_cudnn(
         cudnn().RNNBackwardWeights_v8(
-            handle(), rnn_->rnn.get(), CUDNN_WGRAD_MODE_ADD, nullptr, x_.get(), inputs_.x, h_.get(),
-            inputs_.hx, y_.get(), arena_.y.data(), weight_bytes_, dweight_space_.data(),
+            handle(), backward_rnn_->rnn.get(), CUDNN_WGRAD_MODE_ADD, nullptr, x_.get(), inputs_.x,
+            h_.get(), inputs_.hx, y_.get(), arena_.y.data(), weight_bytes_, dweight_space_.data(),
             workspace_bytes_, arena_.workspace.data(), reserve_bytes_, arena_.reserve.data()),
         "cudnnRNNBackwardWeights_v8");
 }

@@ -102,15 +102,21 @@ TEST(BenchCudnnOptions, PyTorchTakesThePersistentKernelWhereItFits) {
           "lstm H700 N16 T9 dtypes=f16", "lstm H768 N16 T9 L2 dtypes=f16",
           "lstm H768 N256 T9 dtypes=f16", "lstm H768 N16 T9 I100 dtypes=f16",
           "lstm H768 N16 T9 lengths=0.5 dtypes=f16", "rnn_tanh H896 N96 T9 dtypes=f16",
-          "lstm H128 N16 T9 lengths=0.5", "lstm H129 N16 T9", "rnn_relu H257 N16 T9",
+          "lstm H128 N16 T9 lengths=0.5", "lstm H193 N16 T9", "rnn_relu H385 N16 T9",
           "lstm H64 N1 T9 dtypes=f64", "gru H193 N1 T9 pass=infer"}) {
         EXPECT_EQ(algo(line), CudnnAlgo::kStandard) << line;
     }
     EXPECT_EQ(algo("rnn_tanh H896 N88 T9 dtypes=f16"), CudnnAlgo::kPersistStatic);
     for (const char* line : {"lstm H128 N16 T9 dtypes=bf16", "gru H64 N3 T9 L2 D2",
-                             "rnn_relu H256 N16 T9", "gru H192 N1 T9 pass=infer"}) {
+                             "rnn_relu H384 N16 T9", "gru H192 N1 T9"}) {
         EXPECT_EQ(algo(line), CudnnAlgo::kSmallH) << line;
     }
+    EXPECT_EQ(cudnn_backward_algo(grid_case("gru H128 N1 T9"), CudnnAlgo::kSmallH),
+              CudnnAlgo::kSmallH);
+    EXPECT_EQ(cudnn_backward_algo(grid_case("gru H129 N1 T9"), CudnnAlgo::kSmallH),
+              CudnnAlgo::kStandard);
+    EXPECT_EQ(cudnn_backward_algo(grid_case("rnn_tanh H257 N1 T9"), CudnnAlgo::kPersistStatic),
+              CudnnAlgo::kPersistStatic);
     const auto layout = [](const std::string& line) {
         return pytorch_choice(grid_case(line)).layout;
     };

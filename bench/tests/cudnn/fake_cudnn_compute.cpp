@@ -118,18 +118,20 @@ std::uint64_t fingerprint(const std::vector<double>& values) {
     return hash;
 }
 
-/// Of all that must be the same in the passes that share a reserve.
+/// Of all that must be the same in the passes that share a reserve. STANDARD goes on after the
+/// kernel for narrow states, as PyTorch has it; no other two algorithms go together.
 std::uint64_t shape_of(const RnnCall& call) {
     const cudnnRNNStruct& r = call.rnn;
     const cudnnRNNDataStruct& x = call.x_shape;
+    const bool small_h = r.algo == CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H;
+    const cudnnRNNAlgo_t algo = small_h ? CUDNN_RNN_ALGO_STANDARD : r.algo;
     std::vector<double> facts;
     for (const std::int64_t fact :
-         {std::int64_t{r.algo}, std::int64_t{r.cell}, std::int64_t{r.bias},
-          std::int64_t{r.direction}, std::int64_t{r.input}, std::int64_t{r.type},
-          std::int64_t{r.math_precision}, std::int64_t{r.math}, std::int64_t{r.input_size},
-          std::int64_t{r.hidden_size}, std::int64_t{r.proj_size}, std::int64_t{r.num_layers},
-          std::int64_t{r.flags}, std::int64_t{x.layout}, std::int64_t{x.steps},
-          std::int64_t{x.batch}}) {
+         {std::int64_t{algo}, std::int64_t{r.cell}, std::int64_t{r.bias}, std::int64_t{r.direction},
+          std::int64_t{r.input}, std::int64_t{r.type}, std::int64_t{r.math_precision},
+          std::int64_t{r.math}, std::int64_t{r.input_size}, std::int64_t{r.hidden_size},
+          std::int64_t{r.proj_size}, std::int64_t{r.num_layers}, std::int64_t{r.flags},
+          std::int64_t{x.layout}, std::int64_t{x.steps}, std::int64_t{x.batch}}) {
         facts.push_back(static_cast<double>(fact));
     }
     facts.insert(facts.end(), x.lengths.begin(), x.lengths.end());
