@@ -105,6 +105,10 @@ CAROUSEL_API void forward_inference(const RnnPlan& plan, const RnnForwardArgs& a
 CAROUSEL_API void forward_training(const RnnPlan& plan, const RnnForwardArgs& args);
 
 /// Gradients of a scalar loss through forward_training, given dy, dhy, dcy.
+///
+/// Errors   as forward_inference. A reserve that no pass of this spec and these sizes filled: on the
+///          CPU InvalidArgument; on a CUDA device, whose memory only kernels see, it is reported by the
+///          next synchronize(), or the next loss that is read, and the gradients mean nothing.
 CAROUSEL_API void backward(const RnnPlan& plan, const RnnBackwardArgs& args);
 
 }  // namespace carousel

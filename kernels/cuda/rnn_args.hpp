@@ -30,6 +30,8 @@ enum StatusBit : std::uint32_t {
     kStatusLength = 1U << 0,  ///< a length outside [0, T]; it was clamped
     kStatusToken = 1U << 1,   ///< a token id outside [0, V); it read or added nothing
     kStatusTarget = 1U << 2,  ///< a target outside [0, V) that is not -1; it was ignored
+    /// A backward pass met a reserve that no forward pass of its spec and sizes filled; it went on.
+    kStatusReserve = 1U << 3,
 };
 
 /// Sizes and masks that all parts of a launch share.
@@ -118,6 +120,9 @@ struct StateInPart {
     std::int32_t reverse = 0;
     const void* hx = nullptr;  ///< S [N,O] dense or null
     void* h_in = nullptr;      ///< S [N,O] dense
+    /// Gets the stamp of the pass that fills this reserve; one part of a pass, the others null.
+    std::uint64_t* stamp = nullptr;
+    std::uint64_t stamp_value = 0;
 };
 struct StateInArgs {
     StepCommon common;
@@ -197,6 +202,9 @@ struct StateGradPart {
     void* dc = nullptr;
     void* dhx = nullptr;  ///< end
     void* dcx = nullptr;
+    /// Start: what the reserve must hold, else kStatusReserve; one part of a pass, the others null.
+    const std::uint64_t* stamp = nullptr;
+    std::uint64_t stamp_value = 0;
 };
 struct StateGradArgs {
     StepCommon common;

@@ -17,7 +17,7 @@ __global__ void set_key_kernel(SetKeyArgs args) {
 ///
 /// Dims     N = batch_size, O = output_size; row-major, last index fastest.
 /// In       hx [N,O] S; null = zero.
-/// Out      h_in [N,O] S, written fully.
+/// Out      h_in [N,O] S, written fully; stamp, where given.
 template <class S, int V>
 __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     state_in_kernel(StepArgs<StateInArgs> args) {
@@ -25,6 +25,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     const StepCommon& common = args.common;
     const StateInPart& part = args.parts[blockIdx.z];
     const std::int64_t O = common.output_size, j = first_unit<V>();
+    if (part.stamp != nullptr && is_first_of_part()) *part.stamp = part.stamp_value;
     if (j >= O) return;
     for (std::int64_t n = first_row(); n < common.batch_size; n += row_stride()) {
         const Pack<S, V> hx = fetch<S, V>(part.hx, n * O + j);
@@ -38,8 +39,9 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
 ///   dh_state = dhy        dc = dcy
 ///
 /// Dims     N = batch_size, O = output_size, H = hidden_size; row-major, last index fastest.
-/// In       dhy [N,O] S, dcy [N,H] A; null = zero.
-/// Out      dh_state [N,O] A, dc [N,H] A; those given, written fully.
+/// In       dhy [N,O] S, dcy [N,H] A; null = zero. stamp, where given: of the reserve.
+/// Out      dh_state [N,O] A, dc [N,H] A; those given, written fully. The status word, if the stamp is
+///          not this pass's: nothing was saved for it, and what follows has no meaning.
 template <class S, int V>
 __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     state_grad_begin_kernel(StepArgs<StateGradArgs> args) {
@@ -47,6 +49,9 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     const StepCommon& common = args.common;
     const StateGradPart& part = args.parts[blockIdx.z];
     const std::int64_t O = common.output_size, H = common.hidden_size, j = first_unit<V>();
+    if (part.stamp != nullptr && is_first_of_part() && *part.stamp != part.stamp_value) {
+        atomicOr(common.status, static_cast<unsigned>(kStatusReserve));
+    }
     for (std::int64_t n = first_row(); n < common.batch_size; n += row_stride()) {
         if (j < O) store<A>(part.dh_state, n * O + j, widen(fetch<S, V>(part.dhy, n * O + j)));
         if (j < H) store<A>(part.dc, n * H + j, fetch<A, V>(part.dcy, n * H + j));

@@ -29,6 +29,11 @@ __device__ __forceinline__ std::int64_t row_stride() {
     return static_cast<std::int64_t>(gridDim.y) * blockDim.y;
 }
 
+/// One thread of each part of a launch.
+__device__ __forceinline__ bool is_first_of_part() {
+    return (blockIdx.x | blockIdx.y | threadIdx.x | threadIdx.y) == 0;
+}
+
 // Time rules.
 
 /// len(n). A length outside [0, T] is clamped, and the thread of the row's first unit reports it.

@@ -67,6 +67,10 @@ void synchronize(const Device& device) {
     add(cuda::kStatusToken, "a token id outside the vocabulary, which read nothing");
     add(cuda::kStatusTarget,
         "a target that is neither -1 nor in the vocabulary, which was left out of the loss");
+    add(cuda::kStatusReserve,
+        "a reserve in a backward pass that forward_training of the same spec, plan and sizes had "
+        "not "
+        "filled, so that the gradients mean nothing");
     throw Error(ErrorCode::kInvalidArgument,
                 "kernels on " + device.name() + " met " + found +
                     "; check the data of the calls since the last synchronize");

@@ -41,6 +41,7 @@ inline std::string status_text(std::uint32_t status) {
     add(1U << 0, "a sequence length was outside [0, seq_len] and was clamped");
     add(1U << 1, "a token id was outside the vocabulary and was left out");
     add(1U << 2, "a target was outside the vocabulary and not -1, and was left out");
+    add(1U << 3, "backward got a reserve that no forward pass of its sizes filled");
     return "bad data on the device: " + text + "; check the batches";
 }
 

@@ -1,6 +1,8 @@
 #include "src/plan/cuda_schedule.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <initializer_list>
 
 #include "carousel/error.hpp"
 #include "kernels/cuda/rnn_args.hpp"
@@ -187,7 +189,27 @@ void lay_out_reserve(const Sizes& s, CudaRnnSchedule& schedule) {
         schedule.aux = add_array(reserve, "h before projection, or r*h", s.S, s.rows * s.H, dtype);
     schedule.y = add_array(reserve, "layer outputs", s.spec.num_layers - 1, s.rows * s.wide, dtype);
     // Last: it is no multiple of kPartBytes, and what followed it would not start at one.
-    schedule.key = reserve.add("dropout key", 2, sizeof(std::uint64_t));
+    schedule.key = reserve.add("dropout key, stamp", 3, sizeof(std::uint64_t));
+}
+
+/// FNV-1a, by words.
+std::uint64_t mixed(std::uint64_t hash, std::initializer_list<std::int64_t> words) {
+    for (const std::int64_t word : words) {
+        for (int byte = 0; byte < 8; ++byte) {
+            hash ^= (static_cast<std::uint64_t>(word) >> (8 * byte)) & 0xff;
+            hash *= 1099511628211ULL;
+        }
+    }
+    return hash;
+}
+
+/// All that the meaning of a reserve's bytes depends on, the sizes of the run aside.
+std::uint64_t stamp_seed(const RnnSpec& spec, const RnnPlanOptions& options) {
+    return mixed(14695981039346656037ULL,
+                 {static_cast<std::int64_t>(spec.cell), static_cast<std::int64_t>(spec.dtype),
+                  spec.input_size, spec.hidden_size, spec.proj_size, spec.num_layers,
+                  spec.num_directions(), static_cast<std::int64_t>(spec.bias),
+                  std::bit_cast<std::int64_t>(spec.dropout), options.seq_len, options.batch_size});
 }
 
 void lay_out_grads(const Sizes& s, const CudaRnnConfig& config, CudaRnnSchedule& schedule) {
@@ -226,12 +248,18 @@ void lay_out_grads(const Sizes& s, const CudaRnnConfig& config, CudaRnnSchedule&
 
 }  // namespace
 
+std::uint64_t CudaRnnSchedule::pass_stamp(std::int64_t seq_len,
+                                          std::int64_t batch_size) const noexcept {
+    return mixed(stamp_seed, {seq_len, batch_size}) | 1U;  // fresh memory is often zero
+}
+
 CudaRnnSchedule build_cuda_schedule(const RnnSpec& spec, const RnnPlanOptions& options,
                                     const CudaRnnConfig& config) {
     CudaRnnSchedule schedule;
     const Sizes sizes(spec, options, config);
     lay_out_inference(sizes, config, schedule.inference);
     if (options.training) {
+        schedule.stamp_seed = stamp_seed(spec, options);
         add_forward_scratch(sizes, config, schedule.training);
         lay_out_reserve(sizes, schedule);
         lay_out_grads(sizes, config, schedule);

@@ -30,12 +30,14 @@ void add_cuda_weights(const RnnSpec& spec, SliceLayout& slices, CudaWeightLayout
 /// Memory of a CUDA plan. Arrays of a step's scratch have one part per slot (see CudaRnnConfig::slot).
 struct CudaRnnSchedule {
     SliceLayout reserve;
-    std::size_t key = kNoSlice;  ///< u64 [2]: dropout seed and step
-    StateArray gates;            ///< S [T,N,slots*H] per state
-    StateArray c;                ///< A [T,N,H] per state, LSTM
-    StateArray h_in;             ///< S [T,N,O] per state: the state each step read
-    StateArray aux;              ///< S [T,N,H] per state: r*h_in, or h before projection
-    StateArray y;                ///< S [T,N,D*O] per layer but the last, after dropout
+    std::size_t key = kNoSlice;  ///< u64 [3]: dropout seed and step; at kStamp the pass_stamp()
+    static constexpr std::int64_t kStamp = 2;
+    std::uint64_t stamp_seed = 0;  ///< of the spec and the sizes that the reserve was laid out for
+    StateArray gates;              ///< S [T,N,slots*H] per state
+    StateArray c;                  ///< A [T,N,H] per state, LSTM
+    StateArray h_in;               ///< S [T,N,O] per state: the state each step read
+    StateArray aux;                ///< S [T,N,H] per state: r*h_in, or h before projection
+    StateArray y;                  ///< S [T,N,D*O] per layer but the last, after dropout
 
     /// One layout per kind of call; a plan asks for the largest.
     struct Workspace {
@@ -58,6 +60,9 @@ struct CudaRnnSchedule {
         std::int64_t x_rows_steps = 0;
     };
     Workspace inference, training, grads;
+
+    /// Tells a reserve that a pass of these sizes filled from any other memory; never 0.
+    std::uint64_t pass_stamp(std::int64_t seq_len, std::int64_t batch_size) const noexcept;
 };
 
 /// Chooses the algorithm and its grain for a device given by its capabilities. Pure.

@@ -7,6 +7,7 @@
 #include "carousel/error.hpp"
 #include "simt/simt_device.hpp"
 #include "tests/support/device_pass.hpp"
+#include "tests/support/expect_error.hpp"
 
 // Whole passes of the CUDA backend against the independent reference: the executor that drives a card,
 // its plans and the kernels' sources, over a device that runs them on the CPU.
@@ -99,6 +100,49 @@ TEST(SimtRnnPass, SameBitsRunToRunAndWithPackedWeights) {
     const NamedTensors first = run.training_and_backward();
     expect_same_bits(run.training_and_backward(), first);
     expect_same_bits(packed.training_and_backward(), first);
+}
+
+// What a reserve is, only the device knows: it says so at the next wait.
+TEST(SimtRnnPass, BackwardReportsAReserveThatNoFittingPassFilled) {
+    for (const char* text : {"lstm T6 N4 I3 H5 L3 f32", "gru T4 N3 I3 H4 L2 D2 f64 dropout=0.2",
+                             "lstm T3 N3 I5 H6 P4 bf16", "rnn_tanh T1 N1 I1 H1 f32"}) {
+        const ShapeLine line = parse_shape_line(text);
+        const RnnData data = make_rnn_data_with_dropout(line);
+        for (const Algorithm algorithm : device_algorithms(line.spec)) {
+            SCOPED_TRACE(std::string(text) + " " + algorithm_name(algorithm));
+            const simt::InstalledDevice device(kDevice);
+            RnnRun run(line, data, device.device(), algorithm);
+            // What a run reads back it waits for, and is told.
+            const auto expect_report = [&] {
+                expect_error(ErrorCode::kInvalidArgument, "reserve", [&] { run.backward(); });
+                EXPECT_NO_THROW(synchronize(device.device())) << "said once";
+            };
+            run.poison_scratch();  // nothing was saved
+            expect_report();
+            EXPECT_NO_THROW(run.training_and_backward());
+            EXPECT_NO_THROW(run.backward()) << "a second one of the same pass";
+            run.inference();  // leaves the reserve alone
+            EXPECT_NO_THROW(run.backward());
+            // A shorter sequence went through the same plan into it.
+            ShapeLine shorter_line = line;
+            if (--shorter_line.seq_len > 0) {
+                RnnRun shorter(shorter_line, make_rnn_data_with_dropout(shorter_line),
+                               device.device(), algorithm);
+                shorter.replan(run.options);
+                shorter.forward_args.reserve = run.device_reserve.data();
+                forward_training(shorter.plan, shorter.forward_args);
+                expect_report();
+            }
+            // A plan for longer sequences lays its reserve out in another way.
+            const RnnPlanOptions fitting = run.options;
+            RnnPlanOptions longer = fitting;
+            longer.seq_len += 1;
+            run.replan(longer);
+            EXPECT_NO_THROW(run.training_and_backward());
+            run.plan = RnnPlan::create(line.spec, fitting);
+            expect_report();
+        }
+    }
 }
 
 TEST(SimtRnnPass, NoAllocationAndNoHostWaitInARun) {

@@ -102,10 +102,11 @@ TEST_F(DeviceRegistry, SynchronizeReportsBadDataOnce) {
     EXPECT_NO_THROW(synchronize(kDevice));
     EXPECT_EQ(to, 3) << "synchronize must wait";
 
-    const std::array<std::pair<cuda::StatusBit, const char*>, 3> bits = {{
+    const std::array<std::pair<cuda::StatusBit, const char*>, 4> bits = {{
         {cuda::kStatusLength, "length"},
         {cuda::kStatusToken, "token"},
         {cuda::kStatusTarget, "target"},
+        {cuda::kStatusReserve, "reserve"},
     }};
     for (const auto& [bit, word] : bits) {
         *device->status_word() = bit;

@@ -128,6 +128,10 @@ void RnnBackwardRun::state_grad_in(const CudaStep& step) {
         if (args_.dcy.defined()) part.dcy = offset(args_.dcy.data, state * x_.N_ * x_.H_, x_.A_);
         part.dh_state = x_.scratch(x_.work_.dh_state, x_.slot(state), 0, x_.A_);
         part.dc = x_.scratch(x_.work_.dc, x_.slot(state), 0, x_.A_);
+        if (state > 0) return;
+        part.stamp = x_.schedule_.reserve.at<std::uint64_t>(args_.reserve, x_.schedule_.key) +
+                     CudaRnnSchedule::kStamp;
+        part.stamp_value = x_.schedule_.pass_stamp(x_.T_, x_.N_);
     };
     for_parts<StateGradArgs>(step, fill, x_.kernels().state_grad_begin);
     if (args_.grads == nullptr) return;

@@ -139,6 +139,10 @@ void RnnForwardRun::state_in(const CudaStep& step) {
             part.hx =
                 args_.hx.defined() ? offset(args_.hx.data, state * x_.N_ * x_.O_, x_.S_) : nullptr;
             part.h_in = h_in(state, 0);
+            if (!training_ || state > 0) return;
+            part.stamp = x_.schedule_.reserve.at<std::uint64_t>(args_.reserve, x_.schedule_.key) +
+                         CudaRnnSchedule::kStamp;
+            part.stamp_value = x_.schedule_.pass_stamp(x_.T_, x_.N_);
         },
         x_.kernels().state_in);
 }
