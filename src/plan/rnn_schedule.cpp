@@ -226,16 +226,20 @@ RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int 
         threads = static_cast<int>(std::clamp(step_flop / 3e4, 1.0, static_cast<double>(threads)));
     }
     config.num_threads = threads;
-    // Rows of the batch never wait for each other, so splitting them needs no barrier; but every thread
-    // then reads all weights. Split rows where the weights fit a core's L2 beside their operands and
-    // each thread keeps enough rows; elsewhere split units, so that each thread reads its own part.
-    constexpr std::int64_t kRowsPerGroup = 24;
-    constexpr std::int64_t kWeightBytes = 640 * 1024;
+    // Rows of the batch never wait for each other, so splitting them needs no barrier and no value of
+    // another core; but every thread then reads all weights. Split rows where the fewer that each thread
+    // keeps still make up for that; elsewhere split units, so that each thread reads its own part.
     const std::int64_t weight_bytes = spec.num_gates() * H * spec.output_size() *
                                       static_cast<std::int64_t>(dtype_bytes(spec.dtype));
+    const auto splits_rows = [&](std::int64_t rows) {
+        constexpr std::int64_t kFewestRows = 6, kManyRows = 16;
+        constexpr std::int64_t kBytesPerRow = 48 * 1024, kWeightBytes = 1280 * 1024;
+        return rows >= kFewestRows &&
+               weight_bytes <= (rows >= kManyRows ? kWeightBytes : rows * kBytesPerRow);
+    };
     int batch_groups = 1;
-    for (int groups = threads; groups > 1 && weight_bytes <= kWeightBytes; --groups) {
-        if (threads % groups == 0 && N >= kRowsPerGroup * groups) {
+    for (int groups = threads; groups > 1; --groups) {
+        if (threads % groups == 0 && splits_rows(N / groups)) {
             batch_groups = groups;
             break;
         }
@@ -255,7 +259,7 @@ RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int 
     const std::int64_t panel_bytes = (widest_input + spec.output_size()) * spec.num_gates() *
                                      lanes * static_cast<std::int64_t>(dtype_bytes(spec.dtype));
     config.fused_input_rows = 2 * panel_bytes <= kPanelBytes
-                                  ? 16 * batch_groups
+                                  ? std::max<std::int64_t>(16, 8 * batch_groups)
                                   : std::numeric_limits<std::int64_t>::max();
     // Else the input product runs a chunk of steps ahead: enough rows to use the weights well, few enough
     // that its result is still in cache when the recurrence reads it.
