@@ -30,6 +30,8 @@ TEST(DeviceCaps, KnownDevicesAreUsable) {
     EXPECT_EQ(h200.compute_major, 9);
     EXPECT_EQ(h200.num_sms, 132);
     EXPECT_EQ(h200.shared_bytes_per_block, 227U * 1024);
+    EXPECT_EQ(h200.l2_bytes, std::size_t{60} << 20);  // all of GH100's, as its memory stacks
+    EXPECT_EQ(known_device("h100").l2_bytes, std::size_t{50} << 20);
     expect_error(ErrorCode::kInvalidArgument, "h200", [] { known_device("h300"); });
 }
 

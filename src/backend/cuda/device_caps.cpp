@@ -61,9 +61,12 @@ struct KnownDevice {
     std::size_t memory_gb;  // 10^9 bytes, as data sheets count
 };
 
-// Data sheets and architecture white papers: H200, H100, A100, L40S, GeForce RTX 4090.
+// Data sheets and architecture white papers: H200, H100, A100, L40S, GeForce RTX 4090. The L2 of an H200
+// is on no data sheet: the full GH100 has 60 MB behind six stacks of HBM and an H100 50 MB behind five
+// (NVIDIA H100 Tensor Core GPU Architecture, GH100 and H100 in comparison); an H200 has six, and reports
+// 60 MB as its cudaDeviceProp::l2CacheSize (PyTorch prints it as "NVIDIA H200 ... L2_cache_size=60MB").
 constexpr std::array<KnownDevice, 6> kKnownDevices = {{
-    {"h200", "NVIDIA H200", kHopper, 132, 50, 141},
+    {"h200", "NVIDIA H200", kHopper, 132, 60, 141},
     {"h100", "NVIDIA H100 80GB HBM3", kHopper, 132, 50, 80},
     {"h100-pcie", "NVIDIA H100 PCIe", kHopper, 114, 50, 80},
     {"a100", "NVIDIA A100-SXM4-80GB", kAmpere, 108, 40, 80},
