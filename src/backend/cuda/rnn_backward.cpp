@@ -169,23 +169,13 @@ void RnnBackwardRun::project_backward(const CudaStep& step) {
 void RnnBackwardRun::project_product(const CudaStep& step) {
     RnnOperands::Product product;
     product.form = RnnOperands::Form::kNN;
-    product.rows = x_.N_;
     product.columns = x_.H_;
     product.inner = x_.O_;
-    product.batch = step.num_states;
-    product.out_dtype = x_.A_;
     product.a = x_.across(step, x_.O_, x_.S_, [&](std::int64_t state, std::int64_t walk) {
         return x_.scratch(x_.work_.dp, x_.slot(state), x_.time(state, walk) * x_.N_ * x_.O_, x_.S_);
     });
-    product.b = x_.across(step, x_.H_, x_.S_,
-                          [&](std::int64_t state, std::int64_t) { return x_.weights(state).w_hr; });
-    const Matrix out = x_.across(step, x_.H_, x_.A_, [&](std::int64_t state, std::int64_t) {
-        return x_.scratch(x_.work_.dh, x_.slot(state), 0, x_.A_);
-    });
-    product.c = const_cast<void*>(out.data);
-    product.ldc = x_.H_;
-    product.step_c = out.step;
-    x_.multiply(step.queue, product);
+    product.b = x_.weights_across(step, x_.H_, &WeightPointers::w_hr);
+    x_.multiply_step(step, product, x_.work_.dh);
 }
 
 void RnnBackwardRun::cell(const CudaStep& step, bool second) {
@@ -235,23 +225,12 @@ void RnnBackwardRun::fill_cell(CellBackwardPart& part, std::int64_t state,
 void RnnBackwardRun::reset_product(const CudaStep& step) {
     RnnOperands::Product product;
     product.form = RnnOperands::Form::kNN;
-    product.rows = x_.N_;
     product.columns = product.inner = x_.H_;
-    product.batch = step.num_states;
-    product.out_dtype = x_.A_;
     product.a = x_.across(step, dgates_stride(), x_.S_, [&](std::int64_t state, std::int64_t walk) {
         return dgates(state, x_.time(state, walk), cell::kGruN);
     });
-    product.b = x_.across(step, x_.H_, x_.S_, [&](std::int64_t state, std::int64_t) {
-        return offset(x_.weights(state).w_hh, cell::kGruN * x_.H_ * x_.H_, x_.S_);
-    });
-    const Matrix out = x_.across(step, x_.H_, x_.A_, [&](std::int64_t state, std::int64_t) {
-        return x_.scratch(x_.work_.drh, x_.slot(state), 0, x_.A_);
-    });
-    product.c = const_cast<void*>(out.data);
-    product.ldc = x_.H_;
-    product.step_c = out.step;
-    x_.multiply(step.queue, product);
+    product.b = x_.weights_across(step, x_.H_, &WeightPointers::w_hh, cell::kGruN * x_.H_ * x_.H_);
+    x_.multiply_step(step, product, x_.work_.drh);
 }
 
 /// dh_state [N,O] += dgates W_hh. The recurrent side's slots stand together, in weight order.
@@ -259,24 +238,14 @@ void RnnBackwardRun::recurrent_product(const CudaStep& step) {
     const std::int64_t slot = x_.spec_.cell == Cell::kGru ? cell::kGruGradR : 0;
     RnnOperands::Product product;
     product.form = RnnOperands::Form::kNN;
-    product.rows = x_.N_;
     product.columns = x_.O_;
     product.inner = recurrent_gates(x_.spec_.cell) * x_.H_;
-    product.batch = step.num_states;
-    product.out_dtype = x_.A_;
     product.add = true;
     product.a = x_.across(step, dgates_stride(), x_.S_, [&](std::int64_t state, std::int64_t walk) {
         return dgates(state, x_.time(state, walk), slot);
     });
-    product.b = x_.across(step, x_.O_, x_.S_,
-                          [&](std::int64_t state, std::int64_t) { return x_.weights(state).w_hh; });
-    const Matrix out = x_.across(step, x_.O_, x_.A_, [&](std::int64_t state, std::int64_t) {
-        return x_.scratch(x_.work_.dh_state, x_.slot(state), 0, x_.A_);
-    });
-    product.c = const_cast<void*>(out.data);
-    product.ldc = x_.O_;
-    product.step_c = out.step;
-    x_.multiply(step.queue, product);
+    product.b = x_.weights_across(step, x_.O_, &WeightPointers::w_hh);
+    x_.multiply_step(step, product, x_.work_.dh_state);
 }
 
 /// dx, or dy of the layer below, of `count` steps: dgates W_ih. The second direction adds to the
@@ -295,13 +264,10 @@ void RnnBackwardRun::input_product(const CudaStep& step) {
         const std::int64_t weight_row = part == 0 ? 0 : cell::kGruN * x_.H_;
         product.inner = gru ? (part == 0 ? 2 : 1) * x_.H_ : x_.G_ * x_.H_;
         product.add = part > 0 || x_.reverse(step.first_state);
-        const auto weights = [&](std::int64_t state, std::int64_t) {
-            return offset(x_.weights(state).w_ih, weight_row * columns, x_.S_);
-        };
         const auto grads = [&](std::int64_t state, std::int64_t walk) {
             return dgates(state, x_.first_time(state, walk, step.count), slot);
         };
-        product.b = x_.across(step, columns, x_.S_, weights);
+        product.b = x_.weights_across(step, columns, &WeightPointers::w_ih, weight_row * columns);
         if (layer == 0) {
             const std::int64_t t = x_.first_time(step.first_state, step.walk, step.count);
             const TensorStrides out{args_.dx.strides[0], args_.dx.strides[1]};

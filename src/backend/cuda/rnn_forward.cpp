@@ -176,8 +176,7 @@ void RnnForwardRun::input_product(const CudaStep& step) {
     product.a = x_.across(step, x_.wide_, x_.S_, [&](std::int64_t state, std::int64_t walk) {
         return layer_output(x_.layer(state) - 1, first_time(state, walk));
     });
-    product.b = x_.across(step, x_.wide_, x_.S_,
-                          [&](std::int64_t state, std::int64_t) { return x_.weights(state).w_ih; });
+    product.b = x_.weights_across(step, x_.wide_, &WeightPointers::w_ih);
     const Matrix out = x_.across(step, out_row, x_.S_, [&](std::int64_t state, std::int64_t walk) {
         return x_preact(state, first_time(state, walk));
     });
@@ -189,58 +188,33 @@ void RnnForwardRun::input_product(const CudaStep& step) {
     x_.multiply(step.queue, product);
 }
 
-void RnnForwardRun::state_product(const CudaStep& step, const StateProduct& p) {
-    RnnOperands::Product product;
-    product.rows = x_.N_;
-    product.columns = p.columns;
-    product.inner = p.inner;
-    product.batch = step.num_states;
-    product.out_dtype = x_.A_;
-    product.a = p.a;
-    product.b = p.b;
-    const Matrix out = x_.across(step, p.columns, x_.A_, [&](std::int64_t state, std::int64_t) {
-        return x_.scratch(*p.out, x_.slot(state), 0, x_.A_);
-    });
-    product.c = const_cast<void*>(out.data);
-    product.ldc = p.columns;
-    product.step_c = out.step;
-    x_.multiply(step.queue, product);
-}
-
 void RnnForwardRun::recurrent_product(const CudaStep& step) {
-    StateProduct p;
+    RnnOperands::Product p;
     p.columns = recurrent_gates(x_.spec_.cell) * x_.H_;
     p.inner = x_.O_;
     p.a = x_.across(step, x_.O_, x_.S_,
                     [&](std::int64_t state, std::int64_t walk) { return h_in(state, walk); });
-    p.b = x_.across(step, x_.O_, x_.S_,
-                    [&](std::int64_t state, std::int64_t) { return x_.weights(state).w_hh; });
-    p.out = &x_.work_.h_preact;
-    state_product(step, p);
+    p.b = x_.weights_across(step, x_.O_, &WeightPointers::w_hh);
+    x_.multiply_step(step, p, x_.work_.h_preact);
 }
 
 void RnnForwardRun::reset_product(const CudaStep& step) {
-    StateProduct p;
+    RnnOperands::Product p;
     p.columns = p.inner = x_.H_;
     p.a = x_.across(step, x_.H_, x_.S_,
                     [&](std::int64_t state, std::int64_t walk) { return aux(state, walk); });
-    p.b = x_.across(step, x_.H_, x_.S_, [&](std::int64_t state, std::int64_t) {
-        return offset(x_.weights(state).w_hh, cell::kGruN * x_.H_ * x_.H_, x_.S_);
-    });
-    p.out = &x_.work_.h_preact_n;
-    state_product(step, p);
+    p.b = x_.weights_across(step, x_.H_, &WeightPointers::w_hh, cell::kGruN * x_.H_ * x_.H_);
+    x_.multiply_step(step, p, x_.work_.h_preact_n);
 }
 
 void RnnForwardRun::project_product(const CudaStep& step) {
-    StateProduct p;
+    RnnOperands::Product p;
     p.columns = x_.O_;
     p.inner = x_.H_;
     p.a = x_.across(step, x_.H_, x_.S_,
                     [&](std::int64_t state, std::int64_t walk) { return aux(state, walk); });
-    p.b = x_.across(step, x_.H_, x_.S_,
-                    [&](std::int64_t state, std::int64_t) { return x_.weights(state).w_hr; });
-    p.out = &x_.work_.projected;
-    state_product(step, p);
+    p.b = x_.weights_across(step, x_.H_, &WeightPointers::w_hr);
+    x_.multiply_step(step, p, x_.work_.projected);
 }
 
 void RnnForwardRun::cell(const CudaStep& step, bool second) {

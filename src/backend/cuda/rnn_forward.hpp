@@ -36,11 +36,6 @@ public:
     void run(const CudaStep& step);
 
 private:
-    struct StateProduct {
-        std::int64_t columns = 0, inner = 0;
-        Matrix a, b;
-        const StateArray* out = nullptr;
-    };
     template <class Args, class Fill>
     void for_parts(const CudaStep& step, Fill&& fill, Launch (*launcher)(const Args&)) {
         launch_parts<Args>(x_, common_, step, fill, launcher);
@@ -48,7 +43,6 @@ private:
     void set_key(const CudaStep& step);
     void state_in(const CudaStep& step);
     void input_product(const CudaStep& step);
-    void state_product(const CudaStep& step, const StateProduct& product);
     void recurrent_product(const CudaStep& step);
     void reset_product(const CudaStep& step);
     void project_product(const CudaStep& step);

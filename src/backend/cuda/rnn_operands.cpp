@@ -139,6 +139,20 @@ void RnnOperands::multiply(int queue_index, const Product& product) const {
     }
 }
 
+void RnnOperands::multiply_step(const CudaStep& step, Product product,
+                                const StateArray& sums) const {
+    const Matrix to = across(step, product.columns, A_, [&](std::int64_t state, std::int64_t) {
+        return scratch(sums, slot(state), 0, A_);
+    });
+    product.rows = N_;
+    product.batch = step.num_states;
+    product.out_dtype = A_;
+    product.c = const_cast<void*>(to.data);
+    product.ldc = to.ld;
+    product.step_c = to.step;
+    multiply(step.queue, product);
+}
+
 void RnnOperands::multiply_rows(int queue_index, Product product, std::int64_t steps, const Rows& a,
                                 const Rows& c) const {
     product.a.data = a.data;

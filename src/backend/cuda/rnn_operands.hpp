@@ -120,6 +120,17 @@ public:
         return m;
     }
 
+    /// A weight of every state of a front, from `elements` into it on.
+    Matrix weights_across(const CudaStep& step, std::int64_t ld,
+                          const void* WeightPointers::*weight, std::int64_t elements = 0) const {
+        return across(step, ld, S_, [&](std::int64_t state, std::int64_t) {
+            return offset(weights(state).*weight, elements, S_);
+        });
+    }
+    /// One step of a front: [N,columns] sums of each state, into its part of a scratch array.
+    /// `product` says the rest: form, columns, inner, A, B, whether to add.
+    void multiply_step(const CudaStep& step, Product product, const StateArray& sums) const;
+
     StepCommon common(const SequenceMask& mask) const noexcept;
     Queue queue(int index) const noexcept { return queues_[index]; }
     void launch(int index, const Launch& launch) const { api_.launch(queues_[index], launch); }
