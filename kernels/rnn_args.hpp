@@ -122,8 +122,9 @@ struct PackArgs {
 template <class T>
 struct PackRowsArgs {
     const T* const* rows = nullptr;
-    std::int64_t k = 0;  ///< rows
-    std::int64_t m = 0;  ///< columns
+    std::int64_t k = 0;        ///< rows
+    std::int64_t panel_k = 0;  ///< rows that a panel has room for
+    std::int64_t m = 0;        ///< columns
     T* packed = nullptr;
     std::int64_t vec_begin = 0, vec_end = 0;
 };

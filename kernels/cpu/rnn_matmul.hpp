@@ -127,7 +127,7 @@ void pack(const PackArgs<T>& args) {
             T* target = panel + gate * L;
             // A square of L x L is transposed at a time, so that both sides stay in L1.
             std::int64_t k0 = 0;
-            if (args.stride_k == 1 && lanes == L) {
+            if (lanes == L) {
                 for (; k0 + L <= args.k; k0 += L) {
                     Vec<T> square[L];
                     for (std::int64_t lane = 0; lane < L; ++lane) {
@@ -139,14 +139,17 @@ void pack(const PackArgs<T>& args) {
                 }
             }
             for (; k0 < args.k; k0 += L) {
-                const std::int64_t k1 = k0 + L < args.k ? k0 + L : args.k;
+                const int count = static_cast<int>(args.k - k0 < L ? args.k - k0 : L);
+                Vec<T> square[L];
                 for (std::int64_t lane = 0; lane < L; ++lane) {
-                    const T* from = source + lane * args.stride_m;
-                    for (std::int64_t k = k0; k < k1; ++k) {
-                        target[k * gates * L + lane] =
-                            lane < lanes ? from[k * args.stride_k] : T(0);
-                    }
+                    // Rows that do not exist read as 0; their address is that of one that does.
+                    const std::int64_t row = lane < lanes ? lane : 0;
+                    square[lane] =
+                        load_n(source + row * args.stride_m + k0, lane < lanes ? count : 0);
                 }
+                transpose(square);
+                for (std::int64_t k = 0; k < count; ++k)
+                    put(args, target + (k0 + k) * gates * L, square[k]);
             }
         }
     }
@@ -158,14 +161,14 @@ void pack(const PackArgs<T>& args) {
 template <class T>
 void pack_rows(const PackRowsArgs<T>& args) {
     constexpr std::int64_t L = Vec<T>::kLanes;
-    constexpr std::int64_t kRows = 8;
+    constexpr std::int64_t kRows = 32;
     for (std::int64_t k0 = 0; k0 < args.k; k0 += kRows) {
         const std::int64_t k1 = k0 + kRows < args.k ? k0 + kRows : args.k;
         for (std::int64_t vec = args.vec_begin; vec < args.vec_end; ++vec) {
             const int lanes = lanes_of<T>(vec, args.m);
             for (std::int64_t k = k0; k < k1; ++k) {
                 const T* row = args.rows[k];
-                store(args.packed + (vec * args.k + k) * L,
+                store(args.packed + (vec * args.panel_k + k) * L,
                       row == nullptr ? Vec<T>(T(0)) : load_lanes(row + vec * L, lanes));
             }
         }
@@ -177,7 +180,7 @@ void pack_rows(const PackRowsArgs<T>& args) {
 template <class T>
 void transpose_block(const TransposeArgs<T>& args) {
     constexpr std::int64_t L = Vec<T>::kLanes;
-    constexpr std::int64_t kAhead = 2 * L;
+    constexpr std::int64_t kAhead = L;
     std::int64_t r = 0;
     for (; r + L <= args.rows; r += L) {
         for (std::int64_t c = 0; c < args.columns; c += L) {

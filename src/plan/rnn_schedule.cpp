@@ -179,11 +179,11 @@ void lay_out_grads(const RnnSpec& spec, const RnnPlanOptions& options, const Rnn
     };
     const std::int64_t blocks = (rows + kProductRows - 1) / kProductRows;
     work.product_rows = (rows + blocks - 1) / blocks;
-    work.operands =
-        work.slices.add("operands of weight gradients",
-                        work.product_rows * (padded(std::max(spec.input_size, wide)) +
-                                             padded(spec.output_size()) + padded(spec.hidden_size)),
-                        element);
+    work.operands = work.slices.add(
+        "operands of weight gradients",
+        panel_rows(work.product_rows) * (padded(std::max(spec.input_size, wide)) +
+                                         padded(spec.output_size()) + padded(spec.hidden_size)),
+        element);
     work.transposed = work.slices.add(
         "transposed gate gradients",
         product_stride(work.product_rows) * kProductColumns * config.num_threads, element);

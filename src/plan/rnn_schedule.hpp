@@ -100,6 +100,10 @@ constexpr std::int64_t product_stride(std::int64_t product_rows) noexcept {
     return ((product_rows + kLine - 1) / kLine | 1) * kLine;
 }
 
+/// Rows that a packed panel of these products has room for: an odd number, since at a power of two the
+/// same lines of all panels would compete for the same few places of a cache.
+constexpr std::int64_t panel_rows(std::int64_t product_rows) noexcept { return product_rows | 1; }
+
 /// Slots of H values that one row of saved gates / of gate gradients has.
 std::int64_t gate_slots(Cell cell) noexcept;
 std::int64_t grad_slots(Cell cell) noexcept;

@@ -85,7 +85,8 @@ void BackwardPass<T>::multiply_block(const Member& member, const WeightProducts&
             args.rows = rows;
             args.num_rows = to - from;
             args.w = operand.panels;
-            args.k = args.w_k = count;
+            args.k = count;
+            args.w_k = panel_rows(work_.product_rows);
             args.m = operand.width;
             args.vec_end = (operand.width + kernels_.lanes - 1) / kernels_.lanes;
             kernels_.matmul(args);
@@ -103,8 +104,8 @@ void BackwardPass<T>::run_products(const Member& member, WeightProducts& product
     for (int i = 0; i < products.num_operands; ++i) {
         Operand<T>& operand = products.operands[i];
         operand.panels = panels;
-        panels += work_.product_rows * ((operand.width + kernels_.lanes - 1) / kernels_.lanes) *
-                  kernels_.lanes;
+        panels += panel_rows(work_.product_rows) *
+                  ((operand.width + kernels_.lanes - 1) / kernels_.lanes) * kernels_.lanes;
     }
     const Span gate_rows = member.part(products.columns, 6);
     const std::int64_t total = T_ * N_;
@@ -119,6 +120,7 @@ void BackwardPass<T>::run_products(const Member& member, WeightProducts& product
             PackRowsArgs<T> pack;
             pack.rows = pointers;
             pack.k = count;
+            pack.panel_k = panel_rows(work_.product_rows);
             pack.m = products.operands[i].width;
             pack.packed = products.operands[i].panels;
             const Span vectors = member.part((pack.m + kernels_.lanes - 1) / kernels_.lanes);
