@@ -233,9 +233,9 @@ RnnConfig choose_config(const RnnSpec& spec, const RnnPlanOptions& options, int 
                                       static_cast<std::int64_t>(dtype_bytes(spec.dtype));
     const auto splits_rows = [&](std::int64_t rows) {
         constexpr std::int64_t kFewestRows = 6, kManyRows = 16;
-        constexpr std::int64_t kBytesPerRow = 48 * 1024, kWeightBytes = 1280 * 1024;
-        return rows >= kFewestRows &&
-               weight_bytes <= (rows >= kManyRows ? kWeightBytes : rows * kBytesPerRow);
+        constexpr std::int64_t kKilobyte = 1024, kMostBytes = 4096 * kKilobyte;
+        const std::int64_t bytes_per_row = (rows < kManyRows ? 48 : 128) * kKilobyte;
+        return rows >= kFewestRows && weight_bytes <= std::min(kMostBytes, rows * bytes_per_row);
     };
     int batch_groups = 1;
     for (int groups = threads; groups > 1; --groups) {
