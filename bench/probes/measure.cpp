@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bench/core/driver.hpp"
+#include "bench/core/environment.hpp"
 #include "bench/gpu/cuda_timer.hpp"
 #include "bench/gpu/environment.hpp"
 #include "carousel/error.hpp"
