@@ -10,10 +10,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json to_json(const Quantiles& q) {
-    return {{"median", rounded(q.median)}, {"p10", rounded(q.p10)}, {"p90", rounded(q.p90)}};
-}
-
 Json shape_of(const GridCase& c, const std::string& bench) {
     Json j{{"bench", bench},
            {"row", c.row.id},
@@ -145,6 +141,10 @@ double rounded(double value) {
     std::array<char, 32> text{};
     std::snprintf(text.data(), text.size(), "%.4g", value);
     return std::strtod(text.data(), nullptr);
+}
+
+Json to_json(const Quantiles& q) {
+    return {{"median", rounded(q.median)}, {"p10", rounded(q.p10)}, {"p90", rounded(q.p90)}};
 }
 
 double us_per_layer_step(const GridCase& c, double ms) {

@@ -27,6 +27,7 @@ double us_per_layer_step(const GridCase& c, double ms);
 
 /// Rounded to four digits, which is more than any time here is good for.
 double rounded(double value);
+nlohmann::ordered_json to_json(const Quantiles& q);
 
 /// One line per pass. Of a row with both, "backward_weights" follows as the difference of backward and
 /// backward_data, on both sides.

@@ -161,7 +161,8 @@ public:
         out.error = result_.errors[runners_[0].maker->name];
         out.reserve_bytes = pass == Pass::kInfer ? 0 : runners_[0].side->reserve_bytes();
         out.workspace_bytes = runners_[0].side->workspace_bytes();
-        look(out);
+        VisitNote note;
+        look(note);
         // Ours in the preferred way that works, and in the others beside it.
         std::vector<Contender> ways = venue_.contenders(*runners_[0].side, *arena_, pass);
         std::string why;
@@ -184,7 +185,11 @@ public:
         driver.budget_ms = options_.pass_ms;
         out.verdict = compare(ways.front(), peers, driver);
         venue_.wait();  // throws if a device was lost meanwhile
-        look(out);
+        look(note);
+        for (const Standing& peer : out.verdict.peers) {
+            if (!peer.ratios.empty()) note.ratios[peer.name] = peer.ratio;
+        }
+        out.visits.push_back(std::move(note));
         return out;
     }
 
@@ -259,8 +264,10 @@ private:
         return contenders;
     }
 
-    void look(PassResult& out) {
-        for (const auto& [measure, value] : venue_.look(case_)) out.looks[measure].push_back(value);
+    void look(VisitNote& note) {
+        for (const auto& [measure, value] : venue_.look(case_)) {
+            note.looks[measure].push_back(value);
+        }
     }
 
     const GridCase& case_;
@@ -277,13 +284,20 @@ void append(PassResult& result, const PassResult& later) {
     for (const auto& [name, bytes] : later.peer_reserve_bytes) {
         result.peer_reserve_bytes[name] = bytes;
     }
-    for (const auto& [measure, values] : later.looks) {
-        auto& all = result.looks[measure];
-        all.insert(all.end(), values.begin(), values.end());
-    }
+    result.visits.insert(result.visits.end(), later.visits.begin(), later.visits.end());
 }
 
 }  // namespace
+
+std::vector<double> PassResult::looks(const std::string& measure) const {
+    std::vector<double> all;
+    for (const VisitNote& visit : visits) {
+        const auto found = visit.looks.find(measure);
+        if (found == visit.looks.end()) continue;
+        all.insert(all.end(), found->second.begin(), found->second.end());
+    }
+    return all;
+}
 
 RowBench::RowBench(GridCase c, Venue& venue, SideMaker ours, std::vector<SideMaker> others,
                    RowOptions options)

@@ -38,6 +38,12 @@ struct RowOptions {
     int reference_threads = 0;
 };
 
+/// What one visit saw: the machine, and every side's ratio at that time.
+struct VisitNote {
+    std::map<std::string, std::vector<double>> looks;  ///< before and after, by measure
+    std::map<std::string, Quantiles> ratios;           ///< by the standing's name
+};
+
 /// One line of results.
 struct PassResult {
     GridCase grid_case;
@@ -47,8 +53,10 @@ struct PassResult {
     double error = 0.0;  ///< ours, against the double-precision reference
     std::size_t reserve_bytes = 0, workspace_bytes = 0;
     std::map<std::string, std::size_t> peer_reserve_bytes;  ///< by the standing's name
-    /// What the machine was like before and after, by measure.
-    std::map<std::string, std::vector<double>> looks;
+    std::vector<VisitNote> visits;
+
+    /// The values of a measure in all visits.
+    std::vector<double> looks(const std::string& measure) const;
 };
 
 struct RowResult {

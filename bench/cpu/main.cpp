@@ -36,16 +36,28 @@ double best_of(const std::vector<double>& values) {
 
 /// What the machine allowed at its best: neighbours only ever lower it.
 LowerBound bound_of(const PassResult& p) {
-    return cpu_lower_bound(p.grid_case, p.pass, best_of(p.looks.at("peak_gflops")),
-                           best_of(p.looks.at("read_gb_s")));
+    return cpu_lower_bound(p.grid_case, p.pass, best_of(p.looks("peak_gflops")),
+                           best_of(p.looks("read_gb_s")));
 }
 
+/// Beside the common values: what the machine was like, and the ratio to the best peer visit by visit,
+/// since it moves with the distance of the cores.
 Json extras_of(const PassResult& p) {
-    const std::vector<double>& handoff = p.looks.at("handoff_ns");
+    const std::vector<double> handoff = p.looks("handoff_ns");
     const auto [least, most] = std::minmax_element(handoff.begin(), handoff.end());
-    return {{"peak_gflops", rounded(best_of(p.looks.at("peak_gflops")))},
-            {"read_gb_s", rounded(best_of(p.looks.at("read_gb_s")))},
-            {"handoff_ns", {rounded(*least), rounded(*most)}}};
+    Json by_visit = Json::array();
+    const Standing* best = p.verdict.best_peer();
+    for (const VisitNote& visit : p.visits) {
+        if (best == nullptr || visit.ratios.count(best->name) == 0) continue;
+        const std::vector<double>& seen = visit.looks.at("handoff_ns");
+        by_visit.push_back({{"handoff_ns", {rounded(seen.front()), rounded(seen.back())}},
+                            {"ratio", to_json(visit.ratios.at(best->name))}});
+    }
+    return {{"peak_gflops", rounded(best_of(p.looks("peak_gflops")))},
+            {"read_gb_s", rounded(best_of(p.looks("read_gb_s")))},
+            {"handoff_ns", {rounded(*least), rounded(*most)}},
+            {"visits", p.visits.size()},
+            {"by_visit", by_visit}};
 }
 
 class Run {
@@ -181,11 +193,7 @@ private:
         options.bench = "cpu";
         options.pytorch_choice = "torch f32";
         options.bound = bound_of;
-        options.extras = [visits](const PassResult& p) {
-            Json extras = extras_of(p);
-            extras["visits"] = visits;
-            return extras;
-        };
+        options.extras = extras_of;
         for (const Json& line : json_lines(row->result(), options)) {
             print_line(line, flags_.json);
         }

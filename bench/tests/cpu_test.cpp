@@ -134,6 +134,8 @@ TEST_F(BenchOnCpu, TurnsOfAllVisitsCount) {
     ASSERT_EQ(bench.result().passes.size(), 5u);
     EXPECT_EQ(bench.result().passes[0].verdict.ours.turns_ms.size(), 3 * turns);
     EXPECT_EQ(bench.result().passes[0].verdict.peers.at(0).ratios.size(), 3 * turns);
+    ASSERT_EQ(bench.result().passes[0].visits.size(), 3u);
+    EXPECT_GT(bench.result().passes[0].visits[2].ratios.at("slowed").median, 0.0);
 }
 
 TEST_F(BenchOnCpu, TheMachineIsLookedAtBeforeAndAfter) {
@@ -145,7 +147,7 @@ TEST_F(BenchOnCpu, TheMachineIsLookedAtBeforeAndAfter) {
     const RowResult result = run_row(case_, venue, carousel_maker(), {}, options_);
     ASSERT_EQ(result.passes.size(), 1u);
     for (const char* measure : {"peak_gflops", "read_gb_s", "handoff_ns"}) {
-        const auto& values = result.passes[0].looks.at(measure);
+        const std::vector<double> values = result.passes[0].looks(measure);
         ASSERT_EQ(values.size(), 2u) << measure;
         EXPECT_GT(values[0], 0.0) << measure;
     }
