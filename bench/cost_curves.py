@@ -82,7 +82,8 @@ def main():
         print(json.dumps(line) if options.json else text, flush=True)
 
     show({"about": "cost curves", "cell": options.cell, "threads": options.threads,
-          "cpu": lines.processor_name(), "empty_bytes": empty},
+          "cpu": lines.processor_name(), "commit": lines.source_commit(), "date": lines.utc_now(),
+          "empty_bytes": empty},
          f"{options.cell}, {options.threads} threads, {lines.processor_name()}; a process that does "
          f"nothing needs {empty / 2**20:.0f} MiB, which is taken off")
     for axis in options.axes.split(","):

@@ -3,12 +3,13 @@
 
 Reads what carousel_bench_cpu --json and torch_models.py --json wrote, of one machine and commit, and
 prints markdown: Carousel's time, the ratio to the best peer and to each, the share of the lower bound,
-and whether the aim is met. --agree says how far two runs of the same rows agree: of the visits that both
-made with the cores at the same distance, whether the ratios' intervals (least p10 to greatest p90) overlap;
-it ends with status 1 if some do not. Status 2: input that cannot be shown.
+and whether the aim is met. --agree says how far two runs of the same rows agree: whether the printed
+intervals overlap or, where they do not, those of the visits that both made with the cores at the same
+distance; it ends with status 1 if some do not. Status 2: input that cannot be shown.
 """
 
 import argparse
+import collections
 import sys
 
 import lines
@@ -200,15 +201,19 @@ class Pair:
         self.one, self.other = one, other
         self.difference = other["ratio"]["median"] / one["ratio"]["median"] - 1
         mine, theirs = like_visits(one, other), like_visits(other, one)
-        self.comparable = bool(mine and theirs)
-        self.overlap = self.comparable and overlap(spread(mine), spread(theirs))
+        if overlap(spread([one["ratio"]]), spread([other["ratio"]])):
+            self.verdict = "overlap"
+        elif not (mine and theirs):
+            self.verdict = "not comparable"
+        else:
+            alike = overlap(spread(mine), spread(theirs))
+            self.verdict = "overlap at like hand-off" if alike else "APART"
 
     def cells(self):
-        verdict = "overlap" if self.overlap else "APART" if self.comparable else "not comparable"
         handoffs = [" to ".join(f"{ns:.0f}" for ns in line.get("handoff_ns", []))
                     for line in (self.one, self.other)]
         return [" ".join(lines.name(self.one)), best(self.one), best(self.other),
-                f"{100 * self.difference:+.1f} %", verdict, ", ".join(filter(None, handoffs))]
+                f"{100 * self.difference:+.1f} %", self.verdict, ", ".join(filter(None, handoffs))]
 
 
 def visits_of(line):
@@ -240,22 +245,21 @@ def agreement(one, other):
     pairs = [Pair(line, runs[1][key]) for key, line in runs[0].items() if key in runs[1]]
     if not pairs:
         raise lines.Refusal("the two files have no row and pass with a ratio in common")
-    comparable = [pair for pair in pairs if pair.comparable]
-    apart = sum(not pair.overlap for pair in comparable)
+    count = collections.Counter(pair.verdict for pair in pairs)
     differences = [abs(pair.difference) for pair in pairs]
-    text = [f"{len(pairs)} passes, {len(comparable)} of them visited by both runs with the cores as far "
-            f"apart (hand-offs within {LIKE_HANDOFF:g} x): there the intervals of "
-            f"{len(comparable) - apart} overlap. Medians of all visits differ by "
+    text = [f"{len(pairs)} passes: the printed intervals of {count['overlap']} overlap; of the others, "
+            f"{count['overlap at like hand-off']} do in visits with the cores as far apart (hand-offs "
+            f"within {LIKE_HANDOFF:g} x), {count['not comparable']} had no such visits, and "
+            f"{count['APART']} are apart. Medians differ by "
             f"{100 * lines.quantile(differences, 0.5):.1f} % (median) and at most "
             f"{100 * max(differences):.1f} %."]
     alone = runs[0].keys() ^ runs[1].keys()
     if alone:
         text.append(f"In one file only: {', '.join(sorted(map(' '.join, alone)))}.")
-    worst = sorted(pairs, key=lambda pair: (pair.overlap, not pair.comparable,
-                                            -abs(pair.difference)))
+    worst = sorted(pairs, key=lambda pair: (pair.verdict != "APART", -abs(pair.difference)))
     text += ["", *markdown(["worst", "ratio [p10, p90]", "in the other", "difference", "intervals",
                             "hand-off ns"], [pair.cells() for pair in worst[:WORST_SHOWN]])]
-    return apart == 0, text
+    return count["APART"] == 0, text
 
 
 def main():

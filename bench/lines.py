@@ -3,8 +3,13 @@
 Shared by the Python programs of this folder.
 """
 
+import datetime
 import json
+import os
 import pathlib
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # What must be equal for two results to stand in one table or figure.
 MACHINE_KEYS = ["gpu", "cpu", "threads", "driver_cuda", "cuda_runtime", "cublaslt", "cudnn",
@@ -126,3 +131,23 @@ def quantile(values, q):
 def summary(values):
     return {key: float(f"{quantile(values, q):.4g}")
             for key, q in (("median", 0.5), ("p10", 0.1), ("p90", 0.9))}
+
+
+def source_commit():
+    """As carousel_bench_cpu says it: + where tracked files differ."""
+    if os.environ.get("CAROUSEL_COMMIT"):
+        return os.environ["CAROUSEL_COMMIT"]
+
+    def git(*arguments):
+        try:
+            return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True,
+                                  check=False).stdout.strip()
+        except OSError:
+            return ""
+
+    commit = git("rev-parse", "--short=12", "HEAD")
+    return commit + ("+" if git("status", "--porcelain", "-uno") else "") if commit else "unknown"
+
+
+def utc_now():
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

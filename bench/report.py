@@ -168,6 +168,7 @@ def cost_curves(plt, curves, caption):
                 ax.plot(xs, [ys[-1] * x / xs[-1] for x in xs], ":", color=BOUND, linewidth=0.9)
             ax.set_xscale("log")
             ax.set_yscale("log")
+            ax.minorticks_off()
             style(ax)
             ax.legend(fontsize=7, frameon=False)
             ax.set_xlabel(axis, fontsize=8)

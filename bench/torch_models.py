@@ -7,7 +7,6 @@ lines these continue. bench/setup_torch.sh installs torch.
 """
 
 import argparse
-import datetime
 import json
 import os
 import pathlib
@@ -169,26 +168,6 @@ class Comparison:
                             "pairs": pairs}]}
 
 
-def source_commit():
-    """As carousel_bench_cpu says it: + where tracked files differ."""
-    if os.environ.get("CAROUSEL_COMMIT"):
-        return os.environ["CAROUSEL_COMMIT"]
-
-    def git(*arguments):
-        try:
-            return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True,
-                                  check=False).stdout.strip()
-        except OSError:
-            return ""
-
-    commit = git("rev-parse", "--short=12", "HEAD")
-    return commit + ("+" if git("status", "--porcelain", "-uno") else "") if commit else "unknown"
-
-
-def utc_now():
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def at_least_one(text):
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' should be a whole number from 1")
@@ -240,7 +219,7 @@ def main():
     if options.json:
         show({"bench": "cpu", "about": "machine", "cpu": lines.processor_name(),
               "threads": options.threads, "torch_version": torch.__version__,
-              "commit": source_commit(), "date": utc_now(), "flags": " ".join(sys.argv[1:]),
+              "commit": lines.source_commit(), "date": lines.utc_now(), "flags": " ".join(sys.argv[1:]),
               "rows": len(options.models), "visits": options.visits}, True)
     else:
         print(f"torch {torch.__version__}, {options.threads} threads; times in ms, median (p10 to p90)",
@@ -257,7 +236,7 @@ def main():
     for comparison in comparisons:
         show(comparison.line(), options.json)
     if options.json:
-        show({"bench": "cpu", "about": "end", "date": utc_now(),
+        show({"bench": "cpu", "about": "end", "date": lines.utc_now(),
               "seconds": int(time.perf_counter() - begin)}, True)
     return 1 if any(comparison.failed for comparison in comparisons) else 0
 

@@ -234,8 +234,7 @@ class Agreement(WithFiles):
         status, out, _ = self.agree([cpu_row(1.5), cpu_row(1.2, **train)],
                                     [cpu_row(1.56), cpu_row(1.2, **train)])
         self.assertEqual(status, 0)
-        self.assertIn("2 passes, 2 of them visited by both runs", out)
-        self.assertIn("intervals of 2 overlap", out)
+        self.assertIn("2 passes: the printed intervals of 2 overlap", out)
         self.assertIn("differ by 2.0 % (median) and at most 4.0 %", out)
 
     def visits(self, *visits):
@@ -244,28 +243,29 @@ class Agreement(WithFiles):
 
     def test_visits_are_compared_at_the_same_distance_of_the_cores(self):
         near_and_far = cpu_row(1.8, **self.visits((40, 1.8), (200, 2.5), (38, 1.8)))
-        near = cpu_row(1.8, **self.visits((45, 1.82), (40, 1.79)))
         far = cpu_row(2.5, **self.visits((210, 2.51)))
-        for other in (near, far):
-            self.assertEqual(self.agree([near_and_far], [other])[0], 0)
+        status, out, _ = self.agree([near_and_far], [far])
+        self.assertEqual(status, 0)
+        self.assertIn("1 do in visits with the cores as far apart", out)
+        near = cpu_row(1.8, **self.visits((45, 1.82), (40, 1.79)))
         status, out, _ = self.agree([near], [far])
         self.assertEqual(status, 0)
-        self.assertIn("1 passes, 0 of them visited", out)
-        self.assertIn("not comparable", out)
+        self.assertIn("1 had no such visits", out)
         off = cpu_row(2.5, **self.visits((41, 2.5)))
         self.assertEqual(self.agree([near_and_far], [off])[0], 1)
 
     def test_a_visit_in_which_the_cores_moved_is_like_no_other(self):
-        moved = cpu_row(1.8)
-        moved["by_visit"] = [{"handoff_ns": [40, 200], "ratio": ratio_of(1.8)}]
-        self.assertIn("0 of them visited", self.agree([moved], [moved])[1])
+        moved = [cpu_row(ratio, by_visit=[{"handoff_ns": [40, 200], "ratio": ratio_of(ratio)}])
+                 for ratio in (1.8, 2.5)]
+        self.assertIn("1 had no such visits", self.agree([moved[0]], [moved[1]])[1])
 
     def test_apart_is_status_1_and_stands_first(self):
         train = {"pass": "train"}
         one = [cpu_row(1.0), cpu_row(4.0, **train), cpu_row(1.0, **{"pass": "infer"})]
         status, out, _ = self.agree(one, [cpu_row(1.08), cpu_row(3.88, **train)])
         self.assertEqual(status, 1)
-        self.assertIn("intervals of 1 overlap", out)
+        self.assertIn("printed intervals of 1 overlap", out)
+        self.assertIn("and 1 are apart", out)
         self.assertIn("In one file only: lstm H512 N64 T64 L2 infer.", out)
         self.assertRegex(out, r"---.*\n.* train .*-3\.0 % \| APART \| 40 to 240, 40 to 240 \|\n.* forward ")
 
