@@ -60,6 +60,8 @@ class Layer:
         if lengths.exists():
             self.lengths = torch.from_file(str(lengths), size=ask["batch"], dtype=torch.int64).clone()
         self.outputs, self.gradients = None, None
+        for path in self.folder.iterdir():  # read, and large: nothing is left if the caller is stopped
+            path.unlink()
 
     def load(self, name, shape):
         count = 1
