@@ -68,7 +68,9 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
 TEST(BenchReference, MatchesTheOracle) {
     for (const char* line :
          {"lstm H7 N3 T5 L2 I4", "gru H6 N2 T4 D2 I5", "rnn_relu H5 N4 T6", "rnn_tanh H5 N2 T3 L3",
-          "lstm H6 N5 T8 lengths=0.25", "gru H6 N5 T8 reset=0.3", "lstm H6 N3 T5 dtypes=bf16"}) {
+          "lstm H6 N5 T8 lengths=0.25", "gru H6 N5 T8 reset=0.3", "lstm H6 N3 T5 dtypes=bf16",
+          // Several panels and tiles of the products, with what is left over in each direction.
+          "lstm H200 N37 T2 L2", "gru H331 N20 T2 D2", "rnn_tanh H650 N9 T2", "lstm H515 N1 T3"}) {
         const GridCase c = grid_case(line);
         const Problem p(c, Device::cpu());
         const reference::Problem r = oracle_problem(p);
