@@ -1,8 +1,14 @@
 #pragma once
 
+#include "kernels/cell/gates.hpp"
 #include "src/backend/cpu/rnn_context.hpp"
 
 namespace carousel::cpu {
+
+/// Where the recurrent side's gate gradients begin in a row, in units of H.
+constexpr std::int64_t recurrent_offset(Cell cell) noexcept {
+    return cell == Cell::kGru ? cell::kGruGradR : 0;
+}
 
 /// One backward pass, shared by the team. Built before the parallel region; owns nothing.
 template <class T>
@@ -24,9 +30,15 @@ private:
     void sweep(const Member& member, const PlanStep& step) const noexcept;
     void begin_rows(const Member& member, const Sweep& sweep, const Piece& piece,
                     std::int64_t t) const noexcept;
+    void projected_dh(const Member& member, const Sweep& sweep, std::int64_t t) const noexcept;
+    TwoLists list_rows(const Sweep& sweep, const Piece& piece, std::int64_t t,
+                       CellBackwardRow<T>* rows) const noexcept;
     void recurrent_step(const Member& member, const Sweep& sweep, const Piece& piece,
                         std::int64_t t) const noexcept;
-    void projected_dh(const Member& member, const Sweep& sweep, std::int64_t t) const noexcept;
+    void reset_gate_step(CellBackwardArgs<T>& args, const TwoLists& lists, const Sweep& sweep,
+                         CellBackwardRow<T>* rows) const noexcept;
+
+    // After a sweep (rnn_backward_grads.cpp).
     void norms(const Member& member, const Sweep& sweep) const noexcept;
     void state_grads(const Member& member, const PlanStep& step) const noexcept;
     void bias_grads(const Member& member, const PlanStep& step) const noexcept;

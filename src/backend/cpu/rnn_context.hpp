@@ -176,6 +176,28 @@ void zero_span(T* to, Span span) noexcept {
         std::memset(to + span.begin, 0, static_cast<std::size_t>(span.size()) * sizeof(T));
 }
 
+/// Rows in two lists that share one memory: those with a state fill it from the front, those whose state
+/// is zero (or whose gradient starts here) from the back.
+struct TwoLists {
+    std::int64_t front, back, end;
+};
+
+/// Calls `kernel` for both lists of rows; those at the back skip the product.
+template <class Args, class T>
+void run_both(void (*kernel)(const Args&), Args& args, const TwoLists& lists, const T* w,
+              std::int64_t k) noexcept {
+    const auto* rows = args.rows;
+    args.w = w;
+    args.w_k = args.k = k;
+    args.num_rows = lists.front;
+    kernel(args);
+    args.rows = rows + lists.back;
+    args.num_rows = lists.end - lists.back;
+    args.k = 0;
+    kernel(args);
+    args.rows = rows;
+}
+
 /// First 64 bytes of a reserve: which forward pass filled it.
 struct ReserveHeader {
     static constexpr std::uint64_t kMagic = 0x43526c6573757261ULL;
