@@ -1,13 +1,11 @@
 #include "bench/cpu/onednn_side.hpp"
 
-#include <array>
 #include <cstring>
 #include <string>
 #include <unordered_map>
 #include <utility>
 
-#include <dnnl.hpp>
-
+#include "bench/cpu/onednn_primitives.hpp"
 #include "carousel/error.hpp"
 
 extern "C" void omp_set_num_threads(int);
@@ -17,120 +15,8 @@ namespace carousel::bench {
 namespace {
 
 using dnnl::memory;
-using dnnl::prop_kind;
 using Tag = memory::format_tag;
 using Arguments = std::unordered_map<int, memory>;
-
-constexpr auto kLeftToRight = dnnl::rnn_direction::unidirectional_left2right;
-constexpr auto kF32 = memory::data_type::f32;
-
-/// Where gate g of Carousel stands in oneDNN. LSTM: i,f,g,o is its i,f,c,o. GRU: r,z,n against its
-/// u,r,o, where u is our z.
-std::int64_t gate_place(Cell cell, std::int64_t gate) {
-    constexpr std::array<std::int64_t, 3> kGru{1, 0, 2};
-    return cell == Cell::kGru ? kGru[static_cast<std::size_t>(gate)] : gate;
-}
-
-/// oneDNN has one bias per gate, and for this GRU a fourth, the one inside r(.)(W_hn h + b_hn).
-std::int64_t num_biases(Cell cell) { return cell == Cell::kGru ? 4 : cell_num_gates(cell); }
-
-struct Descriptors {
-    memory::desc x, hx, cx, w_ih, w_hh, bias, y, hy, cy;
-};
-
-struct PrimitiveDescriptors {
-    dnnl::rnn_primitive_desc_base inference, forward, backward;
-};
-
-Descriptors describe(const GridCase& c, Tag weights) {
-    const RnnSpec& s = c.spec;
-    const auto plain = [](memory::dims dims, Tag tag) { return memory::desc(dims, kF32, tag); };
-    const memory::dims state{s.num_layers, 1, c.batch_size, s.hidden_size};
-    Descriptors d;
-    d.x = plain({c.seq_len, c.batch_size, s.input_size}, Tag::tnc);
-    d.y = plain({c.seq_len, c.batch_size, s.hidden_size}, Tag::tnc);
-    d.hx = d.hy = plain(state, Tag::ldnc);
-    d.cx = d.cy = plain(state, Tag::ldnc);
-    const std::int64_t gates = s.num_gates();
-    d.w_ih = plain({s.num_layers, 1, s.input_size, gates, s.hidden_size}, weights);
-    d.w_hh = plain({s.num_layers, 1, s.hidden_size, gates, s.hidden_size}, weights);
-    d.bias = plain({s.num_layers, 1, num_biases(s.cell), s.hidden_size}, Tag::ldgo);
-    return d;
-}
-
-// f: forward; b: backward's own inputs; g: its gradients, which have the shapes of what they are of.
-
-PrimitiveDescriptors lstm_primitives(const dnnl::engine& engine, const Descriptors& f,
-                                     const Descriptors& b, const Descriptors& g) {
-    const auto forward_for = [&](prop_kind kind) {
-        return dnnl::lstm_forward::primitive_desc(
-            dnnl::lstm_forward::desc(kind, kLeftToRight, f.x, f.hx, f.cx, f.w_ih, f.w_hh, f.bias,
-                                     f.y, f.hy, f.cy),
-            engine);
-    };
-    const auto forward = forward_for(prop_kind::forward_training);
-    const dnnl::lstm_backward::primitive_desc backward(
-        dnnl::lstm_backward::desc(prop_kind::backward, kLeftToRight, b.x, b.hx, b.cx, b.w_ih,
-                                  b.w_hh, b.bias, b.y, b.hy, b.cy, g.x, g.hx, g.cx, g.w_ih, g.w_hh,
-                                  g.bias, g.y, g.hy, g.cy),
-        engine, forward);
-    return {forward_for(prop_kind::forward_inference), forward, backward};
-}
-
-PrimitiveDescriptors gru_primitives(const dnnl::engine& engine, const Descriptors& f,
-                                    const Descriptors& b, const Descriptors& g) {
-    const auto forward_for = [&](prop_kind kind) {
-        return dnnl::lbr_gru_forward::primitive_desc(
-            dnnl::lbr_gru_forward::desc(kind, kLeftToRight, f.x, f.hx, f.w_ih, f.w_hh, f.bias, f.y,
-                                        f.hy),
-            engine);
-    };
-    const auto forward = forward_for(prop_kind::forward_training);
-    const dnnl::lbr_gru_backward::primitive_desc backward(
-        dnnl::lbr_gru_backward::desc(prop_kind::backward, kLeftToRight, b.x, b.hx, b.w_ih, b.w_hh,
-                                     b.bias, b.y, b.hy, g.x, g.hx, g.w_ih, g.w_hh, g.bias, g.y,
-                                     g.hy),
-        engine, forward);
-    return {forward_for(prop_kind::forward_inference), forward, backward};
-}
-
-PrimitiveDescriptors vanilla_primitives(const dnnl::engine& engine, dnnl::algorithm activation,
-                                        const Descriptors& f, const Descriptors& b,
-                                        const Descriptors& g) {
-    const auto forward_for = [&](prop_kind kind) {
-        return dnnl::vanilla_rnn_forward::primitive_desc(
-            dnnl::vanilla_rnn_forward::desc(kind, activation, kLeftToRight, f.x, f.hx, f.w_ih,
-                                            f.w_hh, f.bias, f.y, f.hy),
-            engine);
-    };
-    const auto forward = forward_for(prop_kind::forward_training);
-    const dnnl::vanilla_rnn_backward::primitive_desc backward(
-        dnnl::vanilla_rnn_backward::desc(prop_kind::backward, activation, kLeftToRight, b.x, b.hx,
-                                         b.w_ih, b.w_hh, b.bias, b.y, b.hy, g.x, g.hx, g.w_ih,
-                                         g.w_hh, g.bias, g.y, g.hy),
-        engine, forward);
-    return {forward_for(prop_kind::forward_inference), forward, backward};
-}
-
-PrimitiveDescriptors make_primitives(const dnnl::engine& engine, const GridCase& c,
-                                     WeightFormat format) {
-    const bool any = format == WeightFormat::kAny;
-    const Descriptors f = describe(c, any ? Tag::any : Tag::ldigo);
-    const Descriptors b = describe(c, any ? Tag::any : Tag::ldgoi);
-    switch (c.spec.cell) {
-        case Cell::kLstm:
-            return lstm_primitives(engine, f, b, f);
-        case Cell::kGru:
-            return gru_primitives(engine, f, b, f);
-        case Cell::kRnnTanh:
-            return vanilla_primitives(engine, dnnl::algorithm::eltwise_tanh, f, b, f);
-        case Cell::kRnnRelu:
-            return vanilla_primitives(engine, dnnl::algorithm::eltwise_relu, f, b, f);
-        default:
-            throw Error(ErrorCode::kUnsupported, std::string("oneDNN has no cell ") +
-                                                     cell_name(c.spec.cell) + " for training.");
-    }
-}
 
 /// What of a case the comparator does not drive; empty = nothing.
 std::string cannot_run(const Problem& p) {
@@ -220,11 +106,11 @@ OnednnSide::Impl::Impl(const Problem& p, WeightFormat wanted, int threads)
         throw Error(ErrorCode::kUnsupported, "oneDNN's comparator has no " + reason + ".");
     }
     use_threads();  // a primitive is laid out for the number of threads at its making
-    const PrimitiveDescriptors made = make_primitives(engine, c, format);
+    const OnednnPrimitives made = onednn_primitives(engine, c, format);
     inference = dnnl::primitive(made.inference.get());
     forward = dnnl::primitive(made.forward.get());
     backward = dnnl::primitive(made.backward.get());
-    const Descriptors d = describe(c, Tag::ldigo);
+    const OnednnDescriptors d = onednn_descriptors(c, Tag::ldigo);
     w_ih = buffer(d.w_ih, "w_ih");
     w_hh = buffer(d.w_hh, "w_hh");
     bias = buffer(d.bias, "bias");
@@ -290,7 +176,7 @@ static void for_each_weight(const RnnSpec& s, std::int64_t layer, std::int64_t w
                             const Visit& visit) {
     const std::int64_t gates = s.num_gates(), hidden = s.hidden_size;
     for (std::int64_t gate = 0; gate < gates; ++gate) {
-        const std::int64_t place = gate_place(s.cell, gate);
+        const std::int64_t place = onednn_gate(s.cell, gate);
         for (std::int64_t j = 0; j < hidden; ++j) {
             for (std::int64_t i = 0; i < width; ++i) {
                 visit((gate * hidden + j) * width + i,
@@ -316,12 +202,12 @@ void OnednnSide::Impl::copy_weights_in() {
         copy(ours.w_hh, w_hh, s.hidden_size);
         const auto* b_ih = static_cast<const float*>(ours.b_ih.data);
         const auto* b_hh = static_cast<const float*>(ours.b_hh.data);
-        float* to = floats(bias) + layer * num_biases(s.cell) * s.hidden_size;
+        float* to = floats(bias) + layer * onednn_biases(s.cell) * s.hidden_size;
         for (std::int64_t gate = 0; gate < s.num_gates(); ++gate) {
             const bool apart = s.cell == Cell::kGru && gate == 2;
             for (std::int64_t j = 0; j < s.hidden_size; ++j) {
                 const std::int64_t from = gate * s.hidden_size + j;
-                to[gate_place(s.cell, gate) * s.hidden_size + j] =
+                to[onednn_gate(s.cell, gate) * s.hidden_size + j] =
                     apart ? b_ih[from] : b_ih[from] + b_hh[from];
                 if (apart) to[3 * s.hidden_size + j] = b_hh[from];
             }
@@ -422,9 +308,9 @@ Outcome OnednnSide::outcome(bool states_and_weights) {
         };
         copy(m.dw_ih, ours.dw_ih, s.layer_input_size(layer));
         copy(m.dw_hh, ours.dw_hh, s.hidden_size);
-        const float* from = dbias + layer * num_biases(s.cell) * s.hidden_size;
+        const float* from = dbias + layer * onednn_biases(s.cell) * s.hidden_size;
         for (std::int64_t gate = 0; gate < s.num_gates(); ++gate) {
-            const std::int64_t place = gate_place(s.cell, gate);
+            const std::int64_t place = onednn_gate(s.cell, gate);
             // A bias that is a sum has the same gradient for both terms.
             const std::int64_t state_side = s.cell == Cell::kGru && gate == 2 ? 3 : place;
             for (std::int64_t j = 0; j < s.hidden_size; ++j) {
