@@ -105,19 +105,21 @@ void CudnnSide::set_stream(cuda::Queue queue) {
 void CudnnSide::describe_tensors() {
     const GridCase& c = problem_.grid_case;
     const cudnnDataType_t type = cudnn_data_type(spec().dtype);
-    std::vector<int> lengths(static_cast<std::size_t>(c.batch_size), cudnn_int(c.seq_len, "T"));
+    int steps = cudnn_int(c.seq_len, "T");
+    std::vector<int> lengths(static_cast<std::size_t>(c.batch_size), steps);
     if (packs()) {
         lengths = packing_.lengths();
+        steps = lengths.front();  // cuDNN refuses packed sequences none of which is the longest
     } else if (!problem_.host_lengths.empty()) {
         lengths.assign(problem_.host_lengths.begin(), problem_.host_lengths.end());
     }
     double zero = 0.0;  // eight zero bytes: zero in every type
     const auto sequence = [&](const RnnDataDescriptor& descriptor, std::int64_t width) {
-        check_cudnn(cudnn().SetRNNDataDescriptor(
-                        descriptor.get(), type, static_cast<cudnnRNNDataLayout_t>(options_.layout),
-                        cudnn_int(c.seq_len, "T"), cudnn_int(c.batch_size, "N"),
-                        cudnn_int(width, "the width"), lengths.data(), &zero),
-                    "cudnnSetRNNDataDescriptor");
+        check_cudnn(
+            cudnn().SetRNNDataDescriptor(
+                descriptor.get(), type, static_cast<cudnnRNNDataLayout_t>(options_.layout), steps,
+                cudnn_int(c.batch_size, "N"), cudnn_int(width, "the width"), lengths.data(), &zero),
+            "cudnnSetRNNDataDescriptor");
     };
     sequence(x_, spec().input_size);
     sequence(y_, problem_.output_width());

@@ -272,8 +272,12 @@ cudnnStatus_t cudnnSetRNNDataDescriptor(cudnnRNNDataDescriptor_t data, cudnnData
             need(length >= 0 && length <= steps, CUDNN_STATUS_BAD_PARAM,
                  "a length lies between 0 and maxSeqLength");
         }
-        need(layout != CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_PACKED || next.sorted(),
-             CUDNN_STATUS_BAD_PARAM, "packed sequences are sorted, the longest first");
+        const bool packed = layout == CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_PACKED;
+        need(!packed || next.sorted(), CUDNN_STATUS_BAD_PARAM,
+             "packed sequences are sorted, the longest first");
+        // Not in its documentation: version 9.19 answers so.
+        need(!packed || next.lengths.front() == steps, CUDNN_STATUS_BAD_PARAM,
+             "the longest of packed sequences has maxSeqLength steps");
         next.fills = fill != nullptr;
         if (next.fills) next.fill = value_of(fill, type);
     });

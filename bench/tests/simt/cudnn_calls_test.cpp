@@ -151,6 +151,8 @@ TEST_F(CudnnCalls, DescriptorsAreRefusedForWhatTheyCannotBe) {
                 HasSubstr("projSize"));
     EXPECT_THAT(set_data(x_shape->get(), kI, {2, 3}), HasSubstr("sorted"));
     EXPECT_THAT(set_data(x_shape->get(), kI, {4, 3}), HasSubstr("maxSeqLength"));
+    EXPECT_THAT(set_data(x_shape->get(), kI, {2, 1}), HasSubstr("the longest of packed"));
+    EXPECT_EQ(set_data(x_shape->get(), kI, {2, 1}, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED), "");
     EXPECT_THAT(set_states({1, kN, 0}, {kN * kH, kH, 1}), HasSubstr("positive"));
     EXPECT_THAT(call(cudnn().BuildRNNDynamic(handle->get(), rnn->get(), kN)), HasSubstr("not set"));
 }

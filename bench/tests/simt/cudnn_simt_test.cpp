@@ -135,9 +135,10 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values("lstm H8 N2 T3 I5 L2", "gru H6 N3 T4 D2 L2 dtypes=f16",
                     "rnn_tanh H5 N2 T4 I3 dtypes=tf32", "rnn_relu H8 N3 T2 D2 dtypes=bf16",
                     "lstm H6 N4 T5 L2 D2 lengths=0.25", "gru H6 N4 T5 lengths=0.25 dtypes=bf16",
-                    "lstm H8 N2 T3 input=skip", "gru H4 N2 T3 dtypes=f64",
-                    "lstm H8 N2 T3 pass=infer dtypes=f16", "gru H6 N3 T20 reset=0.2",
-                    "gru H136 N1 T2", "rnn_relu H260 N1 T2", "gru H193 N1 T2 pass=infer"));
+                    "gru H6 N2 T20 lengths=0.25", "lstm H8 N2 T3 input=skip",
+                    "gru H4 N2 T3 dtypes=f64", "lstm H8 N2 T3 pass=infer dtypes=f16",
+                    "gru H6 N3 T20 reset=0.2", "gru H136 N1 T2", "rnn_relu H260 N1 T2",
+                    "gru H193 N1 T2 pass=infer"));
 
 TEST_F(CudnnOnSimt, ProjectionsAndBiasesFindTheirWeights) {
     for (const BiasMode bias : {BiasMode::kNone, BiasMode::kSingle, BiasMode::kDouble}) {
