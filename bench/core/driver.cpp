@@ -7,6 +7,8 @@
 #include <exception>
 #include <map>
 
+#include "carousel/error.hpp"
+
 namespace carousel::bench {
 
 namespace {
@@ -16,9 +18,22 @@ double steady_now_ms() {
     return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
 }
 
+/// Runs `body`; why it could not goes to the standing.
+template <class Body>
+void attempt(Standing& standing, Body body) {
+    try {
+        body();
+    } catch (const Error& error) {
+        if (error.code() == ErrorCode::kDeviceLost) throw;
+        standing.refused = error.what();
+    } catch (const std::exception& error) {
+        standing.refused = error.what();
+    }
+}
+
 /// Checks and warms up; what is wrong goes to the standing.
 void admit(const Contender& contender, const DriverOptions& options, Standing& standing) {
-    try {
+    attempt(standing, [&] {
         if (contender.check) standing.error = contender.check();
         if (!(standing.error <= options.allowed_error)) {
             std::array<char, 128> text{};
@@ -29,9 +44,7 @@ void admit(const Contender& contender, const DriverOptions& options, Standing& s
             return;
         }
         if (contender.warm_up) contender.warm_up();
-    } catch (const std::exception& error) {
-        standing.refused = error.what();
-    }
+    });
 }
 
 bool running(const Standing& standing) { return standing.refused.empty(); }
@@ -45,13 +58,10 @@ struct Lane {
 
 void take_turn(Lane& lane) {
     if (!lane.racing) return;
-    try {
-        lane.standing->turns_ms.push_back(lane.contender->turn());
-    } catch (const std::exception& error) {
-        lane.standing->refused = error.what();
-        lane.standing->turns_ms.clear();
-        lane.racing = false;
-    }
+    attempt(*lane.standing, [&] { lane.standing->turns_ms.push_back(lane.contender->turn()); });
+    if (running(*lane.standing)) return;
+    lane.standing->turns_ms.clear();
+    lane.racing = false;
 }
 
 /// The times of a lane that others of its group may leave for; negative: none.

@@ -65,6 +65,7 @@ struct Verdict {
 /// Compares. A contender that throws or whose result is further off than allowed (or not a number) is
 /// refused before anything of it is timed; ours refused means that nothing is timed. A contender that
 /// throws while it is timed is refused from then on, with its turns forgotten.
+/// Errors: DeviceLost, as a contender threw it; nobody could run after it.
 Verdict compare(const Contender& ours, const std::vector<Contender>& peers,
                 const DriverOptions& options);
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 
+#include "bench/core/row_check.hpp"
 #include "carousel/error.hpp"
 
 namespace carousel::bench {
@@ -13,100 +13,11 @@ namespace {
 // At the row's own size rounding of a long sequence adds up; a wrong kernel is far beyond this.
 constexpr double kFullSizeFactor = 10.0;
 
-std::string number(double value) {
-    std::array<char, 32> text{};
-    std::snprintf(text.data(), text.size(), "%.2g", value);
-    return text.data();
-}
-
 /// A side on one problem, or why there is none.
 struct Runner {
     const SideMaker* maker = nullptr;
     std::unique_ptr<Side> side;
     std::string reason;
-};
-
-/// Lost devices end the program; anything else ends one side.
-template <class Body>
-bool attempt(std::string& reason, Body body) {
-    try {
-        body();
-        return true;
-    } catch (const Error& error) {
-        if (error.code() == ErrorCode::kDeviceLost) throw;
-        reason = error.what();
-    } catch (const std::exception& error) {
-        reason = error.what();
-    }
-    return false;
-}
-
-void run_once(Side& side, const GridCase& c, Venue& venue) {
-    if (c.inference_only) {
-        side.forward(venue.stream(), false);
-    } else {
-        side.forward(venue.stream(), true);
-        side.backward(venue.stream(), true);
-    }
-    venue.wait();
-}
-
-GridCase without_resets(GridCase c) {
-    c.row.reset = 0.0;
-    return c;
-}
-
-double allowed_for(const SideMaker& maker, const GridCase& c) {
-    return allowed_error(maker.precision.value_or(c.spec.dtype));
-}
-
-/// Holds every side's results against the reference; returns the error, and throws for a wrong result.
-class Checker {
-public:
-    Checker(const GridCase& c, Venue& venue, int reference_threads)
-        : case_(checking_case(c)), venue_(venue), reference_threads_(reference_threads) {}
-
-    double check(const SideMaker& maker) {
-        Data& data = data_for(maker.resets);
-        // Each side has an arena of its own here: the data is small.
-        Arena arena(*data.problem);
-        const std::unique_ptr<Side> side = maker.make(*data.problem, arena);
-        arena.allocate();
-        run_once(*side, case_, venue_);
-        double error = relative_error(*data.problem, side->outcome(false), data.reference);
-        if (!case_.inference_only) {
-            side->forward(venue_.stream(), false);
-            venue_.wait();
-            error =
-                std::max(error, relative_error(*data.problem, side->outcome(true), data.reference));
-        }
-        const double allowed = allowed_for(maker, case_);
-        if (!(error <= allowed)) {
-            throw Error(ErrorCode::kInternal,
-                        "wrong result: error " + number(error) + "; allowed is " + number(allowed));
-        }
-        return error;
-    }
-
-private:
-    struct Data {
-        std::unique_ptr<Problem> problem;
-        Outcome reference;
-    };
-    Data& data_for(bool resets) {
-        Data& data = data_[resets ? 1 : 0];
-        if (data.problem == nullptr) {
-            const GridCase c = resets ? case_ : without_resets(case_);
-            data.reference = reference_outcome(c, resets, reference_threads_);
-            data.problem = std::make_unique<Problem>(c, venue_.device());
-        }
-        return data;
-    }
-
-    GridCase case_;
-    Venue& venue_;
-    int reference_threads_;
-    Data data_[2];
 };
 
 /// All sides of a row on its own data, during one visit.
@@ -132,7 +43,8 @@ public:
                                 case_.inference_only ? Pass::kInfer : Pass::kTrain};
         for (std::size_t i = 1; i < runners_.size(); ++i) {
             if (!runners_[i].maker->is_peer) continue;
-            attempt(runners_[i].reason, [&] {
+            tell(options_, runners_[i].maker->name);
+            attempt(venue_, runners_[i].reason, [&] {
                 std::array<double, 2>& of_group = best[runners_[i].maker->group];
                 for (std::size_t p = 0; p < 2; ++p) {
                     times[i][p] = venue_.trial_ms(*runners_[i].side, *arena_, passes[p]);
@@ -143,6 +55,7 @@ public:
         for (std::size_t i = 1; i < runners_.size(); ++i) {
             Runner& runner = runners_[i];
             if (!runner.maker->is_peer || !runner.reason.empty()) continue;
+            if (!runner.maker->screened) continue;
             const std::array<double, 2>& of_group = best[runner.maker->group];
             if (times[i][0] > options_.screen_factor * of_group[0] &&
                 times[i][1] > options_.screen_factor * of_group[1]) {
@@ -164,9 +77,9 @@ public:
         VisitNote note;
         look(note);
         // Ours in the preferred way that works, and in the others beside it.
-        std::vector<Contender> ways = venue_.contenders(*runners_[0].side, *arena_, pass);
+        std::vector<Contender> ways = contenders_of(0, pass);
         std::string why;
-        while (ways.size() > 1 && !attempt(why, [&] { ways.front().warm_up(); })) {
+        while (ways.size() > 1 && !attempt(venue_, why, [&] { ways.front().warm_up(); })) {
             ways.erase(ways.begin());
         }
         std::vector<Contender> peers;
@@ -185,6 +98,7 @@ public:
         driver.budget_ms = options_.pass_ms;
         out.verdict = compare(ways.front(), peers, driver);
         venue_.wait();  // throws if a device was lost meanwhile
+        tell(options_, "");
         look(note);
         for (const Standing& peer : out.verdict.peers) {
             if (!peer.ratios.empty()) note.ratios[peer.name] = peer.ratio;
@@ -197,7 +111,8 @@ private:
     bool add(const SideMaker& maker) {
         Runner runner;
         runner.maker = &maker;
-        attempt(runner.reason, [&] { runner.side = maker.make(*problem_, *arena_); });
+        tell(options_, maker.name);
+        attempt(venue_, runner.reason, [&] { runner.side = maker.make(*problem_, *arena_); });
         const bool made = runner.reason.empty();
         if (made) {
             runners_.push_back(std::move(runner));
@@ -212,7 +127,9 @@ private:
         Outcome ours;
         for (std::size_t i = 0; i < runners_.size(); ++i) {
             Runner& runner = runners_[i];
-            attempt(runner.reason, [&] {
+            tell(options_, runner.maker->name);
+            attempt(venue_, runner.reason, [&] {
+                arena_->clear_outputs();
                 run_once(*runner.side, case_, venue_);
                 if (i == 0) ours = runner.side->outcome(true);
                 const bool comparable = i != 0 && runner.maker->checked &&
@@ -245,7 +162,22 @@ private:
                        runners_.end());
     }
 
-    /// Of another side. What it cannot do is refused with its reason.
+    /// `run` with word of whose work it is.
+    template <class Work>
+    Work watched(Work run, const SideMaker& maker) {
+        if (!run) return run;
+        return [this, run = std::move(run), &maker] {
+            tell(options_, maker.name);
+            try {
+                return run();
+            } catch (...) {
+                expect_device(venue_);
+                throw;
+            }
+        };
+    }
+
+    /// Of a side. What it cannot do is refused with its reason.
     std::vector<Contender> contenders_of(std::size_t i, Pass pass) {
         const SideMaker& maker = *runners_[i].maker;
         std::vector<Contender> contenders;
@@ -260,6 +192,8 @@ private:
         for (Contender& contender : contenders) {
             contender.is_peer = maker.is_peer;
             contender.group = maker.group;
+            contender.warm_up = watched(std::move(contender.warm_up), maker);
+            contender.turn = watched(std::move(contender.turn), maker);
         }
         return contenders;
     }
@@ -316,10 +250,10 @@ void RowBench::leave_out(const std::string& name, const std::string& why) {
 
 void RowBench::check() {
     checked_ = true;
-    Checker checker(case_, venue_, options_.reference_threads);
+    Checker checker(case_, venue_, options_);
     const auto passes = [&](const SideMaker& maker, std::string& why) {
         return !maker.checked ||
-               attempt(why, [&] { result_.errors[maker.name] = checker.check(maker); });
+               attempt(venue_, why, [&] { result_.errors[maker.name] = checker.check(maker); });
     };
     std::string why;
     if (!passes(ours_, why)) {
@@ -341,7 +275,7 @@ void RowBench::visit() {
     if (!result_.failed.empty()) return;
     RowResult now;
     now.errors = result_.errors;
-    attempt(now.failed, [&] {
+    attempt(venue_, now.failed, [&] {
         Visit visit(case_, venue_, options_, now);
         if (!visit.make_sides(ours_, sound_)) {
             if (now.failed.empty()) now.failed = now.left_out.back().second;
@@ -350,6 +284,11 @@ void RowBench::visit() {
         visit.screen();
         for (const Pass pass : options_.passes) {
             if (case_.inference_only && pass != Pass::kInfer) continue;
+            if (!now.passes.empty() && options_.goes_on && !options_.goes_on()) {
+                now.left_out.emplace_back(std::string("pass ") + pass_name(pass),
+                                          "the time ended before it");
+                continue;
+            }
             now.passes.push_back(visit.time(pass));
         }
     });
@@ -373,12 +312,14 @@ RowResult run_row(const GridCase& c, Venue& venue, const SideMaker& ours,
 
 std::vector<GridCase> in_order_of_value(std::vector<GridCase> cases) {
     const auto cost = [](const GridCase& c) {
-        // A step costs about a microsecond of latency, and arithmetic at a tenth of the peak.
-        return static_cast<double>(c.seq_len * c.spec.num_layers) * 1e-6 + forward_flops(c) / 5e13;
+        // A step costs about a microsecond of latency, arithmetic is at a tenth of the peak, and the
+        // gradient of each weight of each side is compared on the host.
+        return static_cast<double>(c.seq_len * c.spec.num_layers) * 1e-6 + forward_flops(c) / 5e13 +
+               static_cast<double>(param_count(c.spec)) * 1e-9;
     };
     std::stable_sort(cases.begin(), cases.end(), [&](const GridCase& a, const GridCase& b) {
         if (a.row.headline != b.row.headline) return a.row.headline;
-        return !a.row.headline && cost(a) < cost(b);
+        return cost(a) < cost(b);
     });
     return cases;
 }

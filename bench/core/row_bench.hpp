@@ -26,6 +26,7 @@ struct SideMaker {
     std::optional<DType> precision{};
     /// Of a peer: it is left out, and leaves early, for being slower than others of its group alone.
     std::string group{};
+    bool screened = true;  ///< false: compared however slow it is
     std::function<std::unique_ptr<Side>(const Problem&, Arena&)> make{};
 };
 
@@ -36,6 +37,11 @@ struct RowOptions {
     /// Peers this much slower than the best of their group in one trial are not compared.
     double screen_factor = 1.3;
     int reference_threads = 0;
+    /// Told the name of the maker whose side runs next, "" for none: whoever watches the process then
+    /// knows whose work ended it. May be empty.
+    std::function<void(const std::string&)> running{};
+    /// Asked before each pass but the first: false leaves out the rest of the row. May be empty.
+    std::function<bool()> goes_on{};
 };
 
 /// What one visit saw: the machine, and every side's ratio at that time.
@@ -61,7 +67,8 @@ struct PassResult {
 
 struct RowResult {
     std::vector<PassResult> passes;
-    /// Sides that were not timed, with the reason: absent, refused, wrong, screened out.
+    /// Sides that were not timed, with the reason: absent, refused, wrong, screened out; and passes for
+    /// which there was no time.
     std::vector<std::pair<std::string, std::string>> left_out;
     std::map<std::string, double> errors;  ///< by side, on the checking data
     std::string failed;                    ///< why nothing was timed; empty = something was
@@ -98,7 +105,7 @@ private:
 RowResult run_row(const GridCase& c, Venue& venue, const SideMaker& ours,
                   const std::vector<SideMaker>& others, const RowOptions& options);
 
-/// Rows in order of value: the headline first, then what costs least.
+/// Rows in order of value: the headline first, in it and after it what costs least.
 std::vector<GridCase> in_order_of_value(std::vector<GridCase> cases);
 
 }  // namespace carousel::bench

@@ -41,6 +41,12 @@ void Arena::allocate() {
     }
 }
 
+void Arena::clear_outputs() {
+    for (Buffer* output : {&y, &hy, &cy, &dx, &dhx, &dcx, &dweights}) {
+        if (output->data() != nullptr) output->zero();
+    }
+}
+
 void run_pass(Side& side, Pass pass, StreamRef stream) {
     switch (pass) {
         case Pass::kInfer:

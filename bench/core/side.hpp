@@ -19,6 +19,8 @@ public:
     /// Room for a side; call for each before allocate().
     void need(std::size_t workspace_bytes, std::size_t reserve_bytes);
     void allocate();
+    /// Sets all outputs to 0: what another side left there must not pass for a result.
+    void clear_outputs();
 
     Buffer y, hy, cy, dx, dhx, dcx, dweights;
     Buffer workspace, reserve;

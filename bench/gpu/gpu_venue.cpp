@@ -147,9 +147,17 @@ std::vector<Contender> GpuVenue::contenders(Side& side, Arena& arena, Pass pass)
 double GpuVenue::trial_ms(Side& side, Arena& arena, Pass pass) {
     GpuVenue once = *this;
     once.turn_ms = 0.0;
-    GpuContender contender(once, side, arena, pass, Replay::kStream);
-    contender.warm_up();
-    return contender.turn_ms();
+    const auto trial = [&](Replay replay) {
+        GpuContender contender(once, side, arena, pass, replay);
+        contender.warm_up();
+        return contender.turn_ms();
+    };
+    try {
+        return trial(Replay::kGraph);
+    } catch (const Error& error) {
+        if (error.code() == ErrorCode::kDeviceLost) throw;
+        return trial(Replay::kStream);
+    }
 }
 
 }  // namespace carousel::bench

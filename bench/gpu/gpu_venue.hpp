@@ -43,6 +43,7 @@ public:
     /// Graph, then stream. Errors of the graph's warm_up: Unsupported: the work cannot be recorded,
     /// with the reason.
     std::vector<Contender> contenders(Side& side, Arena& arena, Pass pass) override;
+    /// As a graph, where the work can be recorded: plain launches say how fast the host is.
     double trial_ms(Side& side, Arena& arena, Pass pass) override;
     bool flushes_caches() const override { return flush_bytes > 0; }
 };

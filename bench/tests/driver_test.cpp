@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "carousel/error.hpp"
+
 namespace carousel::bench {
 namespace {
 
@@ -120,6 +122,21 @@ TEST(BenchDriver, WhatThrowsIsRefusedWithItsReason) {
     EXPECT_EQ(v.peers[1].refused, "out of memory");
     EXPECT_TRUE(v.peers[1].turns_ms.empty());
     EXPECT_EQ(v.best, 2);
+}
+
+TEST(BenchDriver, ALostDeviceIsThrownOn) {
+    const auto lose = [] { throw Error(ErrorCode::kDeviceLost, "gone"); };
+    FakeMachine machine;
+    Contender warming = machine.contender("warming", 1.0), turning = warming;
+    warming.warm_up = lose;
+    turning.turn = [lose]() -> double {
+        lose();
+        return 0.0;
+    };
+    const Contender ours = machine.contender("ours", 1.0);
+    EXPECT_THROW(compare(ours, {warming}, machine.options()), Error);
+    EXPECT_THROW(compare(ours, {turning}, machine.options()), Error);
+    EXPECT_THROW(compare(turning, {ours}, machine.options()), Error);
 }
 
 TEST(BenchDriver, SlowPeersLeaveAndTheBestStays) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -48,6 +49,8 @@ struct Behaviour {
     double wrong_by = 0.0;       ///< added to an element of hy on small data
     double wrong_at_size = 0.0;  ///< and on the row's own
     std::string refuses;         ///< message of the constructor's exception
+    bool breaks_device = false;  ///< its backward takes the device with it, in other words
+    bool fails = false;          ///< its backward fails
     bool changes_reserve = false;
     int backwards_without_reserve = 0;  ///< counted
 };
@@ -69,7 +72,13 @@ public:
     std::size_t reserve_bytes() const override { return kUnitBytes; }
     bool backward_changes_reserve() const override { return behaviour_.changes_reserve; }
     void forward(StreamRef stream, bool) override { work({stream.native}); }
-    void backward(StreamRef stream, bool) override { work({stream.native}); }
+    void backward(StreamRef stream, bool) override {
+        if (behaviour_.breaks_device) lose_device();
+        if (behaviour_.breaks_device || behaviour_.fails) {
+            throw Error(ErrorCode::kCuda, "execution failed");
+        }
+        work({stream.native});
+    }
     Outcome outcome(bool states_and_weights) override {
         Outcome out = reference_outcome(problem_.grid_case, problem_.grid_case.row.reset > 0, 1);
         const bool small = problem_.grid_case.seq_len <= 16;
@@ -79,6 +88,7 @@ public:
     }
 
 private:
+    void lose_device() { dynamic_cast<test::QueuedDevice&>(*api_).lost = true; }
     void work(cuda::Queue queue) {
         for (int i = 0; i < behaviour_.units; ++i) {
             api_->copy(queue, arena_.workspace.data(), arena_.reserve.data(), kUnitBytes);
@@ -231,6 +241,60 @@ TEST_F(BenchRow, ALostDeviceEndsTheRun) {
     EXPECT_THROW(run_row(case_, venue_, maker("carousel", ours), {lost}, options_), Error);
 }
 
+TEST_F(BenchRow, WhoseWorkLostTheDeviceIsKnown) {
+    // Another library says that its work failed, and not that the device went with it.
+    Behaviour ours, breaks, fails, innocent;
+    breaks.breaks_device = true;
+    fails.fails = true;
+    std::string last;
+    options_.running = [&](const std::string& side) { last = side; };
+    const RowResult result =
+        run_row(case_, venue_, maker("carousel", ours),
+                {maker("fails", fails), maker("innocent", innocent)}, options_);
+    EXPECT_EQ(why(result, "fails"), "execution failed");
+    EXPECT_EQ(result.passes.size(), 5u) << "a failure alone ends nothing";
+    EXPECT_EQ(last, "");
+    EXPECT_THROW(run_row(case_, venue_, maker("carousel", ours),
+                         {maker("breaks", breaks), maker("innocent", innocent)}, options_),
+                 Error);
+    EXPECT_EQ(last, "breaks");
+    device_->lost = false;
+}
+
+TEST_F(BenchRow, TheSideInWorkIsToldBeforeEachTurn) {
+    Behaviour ours, peer;
+    std::map<std::string, int> told;
+    options_.running = [&](const std::string& side) { ++told[side]; };
+    run_row(case_, venue_, maker("carousel", ours), {maker("peer", peer)}, options_);
+    // Five passes of two ways each: warmed up once, five turns.
+    EXPECT_GE(told["carousel"], 5 * 2 * 6);
+    EXPECT_GE(told["peer"], 5 * 2 * 6);
+}
+
+TEST_F(BenchRow, PassesWithoutTimeAreLeftOutAndSaid) {
+    Behaviour ours, peer;
+    int asked = 0;
+    options_.goes_on = [&] { return ++asked < 3; };
+    const RowResult result =
+        run_row(case_, venue_, maker("carousel", ours), {maker("peer", peer)}, options_);
+    EXPECT_EQ(result.failed, "");
+    EXPECT_EQ(result.passes.size(), 3u);
+    EXPECT_EQ(why(result, "pass backward"), "the time ended before it");
+    EXPECT_EQ(why(result, "pass train"), "the time ended before it");
+    EXPECT_EQ(json_lines(result, report("peer")).size(), 3u);
+}
+
+TEST_F(BenchRow, WhatMustBeComparedIsNotScreenedOut) {
+    Behaviour ours, fast, slow;
+    slow.units = 40;
+    SideMaker kept = maker("slow", slow);
+    kept.screened = false;
+    const RowResult result =
+        run_row(case_, venue_, maker("carousel", ours), {maker("fast", fast), kept}, options_);
+    EXPECT_EQ(why(result, "slow"), "");
+    EXPECT_EQ(result.passes.at(0).verdict.best_peer()->name.rfind("fast", 0), 0u);
+}
+
 TEST_F(BenchRow, LinesHaveWhatARowPrints) {
     Behaviour ours, peer;
     peer.units = 3;
@@ -264,12 +328,13 @@ TEST(BenchOrder, HeadlineFirstThenTheCheapest) {
     std::vector<GridCase> cases;
     for (const char* line :
          {"gru H2816 N32 T1500 id=big", "lstm H64 N1 T10 id=small",
-          "lstm H1024 N64 T25 id=head headline", "lstm H512 N8 T100 id=middle"}) {
+          "lstm H4096 N128 T25 id=wide headline", "lstm H1024 N64 T25 id=head headline",
+          "lstm H512 N8 T100 id=middle"}) {
         cases.push_back(make_case(parse_grid_row("x", line)));
     }
     std::string order;
     for (const GridCase& c : in_order_of_value(cases)) order += c.row.id + " ";
-    EXPECT_EQ(order, "head small middle big ");
+    EXPECT_EQ(order, "head wide small middle big ");
 }
 
 }  // namespace

@@ -69,5 +69,53 @@ TEST(BenchRowOnSimt, CarouselAndItsProductsRunEveryPass) {
     }
 }
 
+/// Carousel's side that does nothing at the row's own size, where others leave results behind.
+class IdleSide final : public Side {
+public:
+    IdleSide(const Problem& p, Arena& a) : side_(p, a), idle_(p.grid_case.seq_len > 16) {}
+    std::string name() const override { return "idle"; }
+    std::size_t workspace_bytes() const override { return side_.workspace_bytes(); }
+    std::size_t reserve_bytes() const override { return side_.reserve_bytes(); }
+    void forward(StreamRef stream, bool training) override {
+        if (!idle_) side_.forward(stream, training);
+    }
+    void backward(StreamRef stream, bool weights) override {
+        if (!idle_) side_.backward(stream, weights);
+    }
+    Outcome outcome(bool states) override { return side_.outcome(states); }
+
+private:
+    CarouselSide side_;
+    bool idle_;
+};
+
+TEST(BenchRowOnSimt, WhatOneSideLeftIsNoResultOfAnother) {
+    simt::InstalledDevice device(kDevice);
+    WallTimer timer(*device);
+    GpuVenue venue;
+    venue.api = cuda::device_api(kDevice);
+    venue.queue = venue.api->default_queue();
+    venue.timer = &timer;
+    venue.turn_ms = 0.0;
+    SideMaker ours, idle;
+    ours.name = "carousel";
+    ours.make = [](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
+        return std::make_unique<CarouselSide>(p, a);
+    };
+    idle.name = "idle";
+    idle.make = [](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
+        return std::make_unique<IdleSide>(p, a);
+    };
+    RowOptions options;
+    options.passes = {Pass::kInfer};
+    options.min_pairs = 1;
+    options.pass_ms = 0.0;
+    options.reference_threads = 1;
+    const GridCase c = make_case(parse_grid_row("x", "gru H4 N2 T18"));
+    const RowResult result = run_row(c, venue, ours, {idle}, options);
+    ASSERT_EQ(result.left_out.size(), 1U);
+    EXPECT_NE(result.left_out[0].second.find("differs from ours"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace carousel::bench
