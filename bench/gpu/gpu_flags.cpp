@@ -45,7 +45,13 @@ std::string gpu_help() {
            "  --turn-ms MS       length of a turn [default: 20]\n"
            "  --pass-ms MS       length of a pass of a row, at least [default: 300]\n"
            "  --budget-s S       begin no row after this; rows run in order of value [default: "
-           "none]\n";
+           "none]\n"
+           "  --done FILE        leave out the rows that this file of JSON lines has already; may "
+           "be\n"
+           "                     given several times\n"
+           "  --hang-s S         without a sign of life for so long a row is given up [default: "
+           "90]\n"
+           "  --one-process      as a debugger wants it; a fault then ends all rows\n";
 }
 
 GpuFlags parse_gpu_flags(const std::vector<std::string>& arguments) {
@@ -53,13 +59,16 @@ GpuFlags parse_gpu_flags(const std::vector<std::string>& arguments) {
     f.grid = "headline";
     f.shapes = CAROUSEL_SHAPES_DIR "/grid.txt";
     ProgramFlags own;
-    own.switches = {{"--all-math", [&f] { f.all_math = true; }}};
+    own.switches = {{"--all-math", [&f] { f.all_math = true; }},
+                    {"--one-process", [&f] { f.one_process = true; }}};
     own.values = {
         {"--grid",
          [&f](auto& flag, auto& v) {
              f.grid = flag_one_of(flag, v, {"headline", "deepbench", "flashrnn", "all"});
          }},
         {"--probes", [&f](auto&, auto& v) { f.probes = v; }},
+        {"--done", [&f](auto&, auto& v) { f.done.push_back(v); }},
+        {"--hang-s", [&f](auto& flag, auto& v) { f.hang_s = flag_number(flag, v, 1.0); }},
         {"--peer",
          [&f](auto& flag, auto& v) {
              f.peer_cudnn = f.peer_gemm = false;

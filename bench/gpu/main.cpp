@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bench/core/carousel_side.hpp"
+#include "bench/core/done_rows.hpp"
 #include "bench/core/environment.hpp"
 #include "bench/core/report.hpp"
 #include "bench/core/row_bench.hpp"
@@ -14,6 +15,7 @@
 #include "bench/gpu/environment.hpp"
 #include "bench/gpu/gemm_side.hpp"
 #include "bench/gpu/gpu_flags.hpp"
+#include "bench/gpu/supervisor.hpp"
 #include "carousel/error.hpp"
 #include "src/backend/cuda/device_query.hpp"
 
@@ -25,6 +27,8 @@ namespace {
 
 constexpr int kNoDevice = 77;
 constexpr std::size_t kFlushBytes = std::size_t{256} << 20;  // several times any L2
+constexpr double kRowGraceS = 20.0;                          // beyond the budget, for a row begun
+constexpr const char* kOurs = "carousel";
 
 double now_s() {
     using namespace std::chrono;
@@ -36,15 +40,17 @@ void print(const std::string& line) {
     std::fflush(stdout);
 }
 
+/// What one worker process does.
 class Run {
 public:
-    explicit Run(const GpuFlags& flags)
+    Run(const GpuFlags& flags, const Task& task, double begin_s)
         : flags_(flags),
+          task_(task),
+          begin_s_(begin_s),
           figures_(flags.probes.empty() ? estimated_figures() : figures_from_probes(flags.probes)) {
     }
 
     int all(const std::vector<GridCase>& cases) {
-        const double begin = now_s();
         use_cuda_device(flags_.device);
         venue_.api = cuda::device_api(flags_.device);
         venue_.queue = venue_.api->default_queue();
@@ -52,23 +58,38 @@ public:
         venue_.timer = timer.get();
         venue_.turn_ms = flags_.turn_ms;
         const Buffer flush(flags_.l2 == "warm" ? 0 : kFlushBytes, venue_.api->device(), "L2 flush");
-        header(cases.size());
-        std::size_t done = 0;
-        for (; done < cases.size(); ++done) {
-            if (flags_.budget_s > 0.0 && now_s() - begin > flags_.budget_s) break;
+        if (task_.mishaps.empty()) header(cases.size());
+        std::size_t done = task_.first_row;
+        for (; done < cases.size() && in_time(0.0); ++done) {
             const GridCase& c = cases[done];
+            task_.progress.begin_row(done);
             if (!c.not_yet.empty()) {
                 print_line(json_of_missing(c, c.not_yet, "gpu"), flags_.json);
                 continue;
             }
-            if (flags_.l2 != "flushed") row(c, nullptr);
-            if (flags_.l2 != "warm") row(c, flush.data());
+            if (flags_.l2 != "flushed") row(done, c, nullptr);
+            if (flags_.l2 != "warm") row(done, c, flush.data());
         }
-        footer(cases, done, now_s() - begin);
+        footer(cases, done, now_s() - begin_s_);
         return failures_ == 0 ? 0 : 1;
     }
 
 private:
+    bool in_time(double grace_s) const {
+        return flags_.budget_s <= 0.0 || now_s() - begin_s_ <= flags_.budget_s + grace_s;
+    }
+
+    /// Not again where it took the process with it.
+    SideMaker spared(std::size_t row, SideMaker maker) const {
+        const std::string why = excluded(task_, row, maker.name);
+        if (why.empty()) return maker;
+        maker.checked = true;  // which is where it says so
+        maker.make = [why](const Problem&, Arena&) -> std::unique_ptr<Side> {
+            throw Error(ErrorCode::kUnsupported, why);
+        };
+        return maker;
+    }
+
     void header(std::size_t rows) const {
         const cuda::DeviceCaps& caps = venue_.api->caps();
         nlohmann::ordered_json j{{"bench", "gpu"},
@@ -94,14 +115,14 @@ private:
         print(table_head());
     }
 
-    void row(const GridCase& c, void* flush_memory) {
+    void row(std::size_t index, const GridCase& c, void* flush_memory) {
         GpuVenue venue = venue_;
         venue.flush_memory = flush_memory;
         venue.flush_bytes = flush_memory == nullptr ? 0 : kFlushBytes;
         const auto api = venue_.api;
         const Algorithm algorithm = flags_.algorithm;
         SideMaker ours;
-        ours.name = "carousel";
+        ours.name = kOurs;
         ours.make = [algorithm](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
             return std::make_unique<CarouselSide>(p, a, algorithm);
         };
@@ -115,10 +136,11 @@ private:
                 SideMaker maker;
                 maker.name = "cudnn " + options.name();
                 maker.resets = false;
+                maker.screened = !(options == pytorch_choice(c));
                 maker.make = [api, options](const Problem& p, Arena& a) {
                     return make_cudnn_side(p, a, api, options);
                 };
-                others.push_back(std::move(maker));
+                others.push_back(spared(index, std::move(maker)));
             }
         }
         if (flags_.peer_gemm) {
@@ -128,12 +150,14 @@ private:
             maker.make = [api](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
                 return std::make_unique<GemmSide>(p, a, api);
             };
-            others.push_back(std::move(maker));
+            others.push_back(spared(index, std::move(maker)));
         }
         RowOptions options;
         options.passes = flags_.passes;
         options.min_pairs = flags_.min_pairs;
         options.pass_ms = flags_.pass_ms;
+        options.running = [this](const std::string& side) { task_.progress.running(side); };
+        options.goes_on = [this] { return in_time(kRowGraceS); };
         const RowResult result = run_row(c, venue, ours, others, options);
         if (!result.failed.empty()) {
             ++failures_;
@@ -161,24 +185,53 @@ private:
     }
 
     GpuFlags flags_;
+    const Task& task_;
+    double begin_s_;
     CardFigures figures_;
     GpuVenue venue_;
     int failures_ = 0;
 };
 
 int run(const GpuFlags& flags) {
-    const std::vector<GridCase> cases = in_order_of_value(cases_of(flags));
+    const double begin_s = now_s();
+    std::vector<GridCase> cases = in_order_of_value(cases_of(flags));
+    if (!flags.done.empty()) {
+        const DoneRows done(flags.done);
+        cases.erase(std::remove_if(cases.begin(), cases.end(),
+                                   [&](const GridCase& c) {
+                                       return (flags.l2 == "flushed" || done.has(c, false)) &&
+                                              (flags.l2 == "warm" || done.has(c, true));
+                                   }),
+                    cases.end());
+    }
     if (flags.list) {
         list_cases(cases);
         return 0;
     }
-    const std::string reason = cuda_unusable_reason(flags.device);
-    if (!reason.empty()) {
+    const auto work = [&](const Task& task) {
+        const std::string reason = cuda_unusable_reason(flags.device);
+        if (reason.empty()) return Run(flags, task, begin_s).all(cases);
         const nlohmann::ordered_json j{{"bench", "gpu"}, {"no_device", reason}};
         print(flags.json ? j.dump() : "no device: " + reason);
         return kNoDevice;
+    };
+    if (flags.one_process) {
+        Progress progress;
+        return work({0, {}, progress});
     }
-    return Run(flags).all(cases);
+    SupervisorOptions options;
+    options.most_silent_s = flags.hang_s;
+    options.ours = kOurs;
+    return supervise(work, options, [&](const Mishap& mishap) {
+        const GridCase& c = cases.at(mishap.row);
+        const std::string side = mishap.side.empty() ? "between the sides" : mishap.side;
+        if (gives_up_row(mishap, options)) {
+            print_line(json_of_missing(c, side + ": " + mishap.how, "gpu"), flags.json);
+        } else {
+            std::fprintf(stderr, "%s: %s: %s; the row begins anew without it\n", c.name().c_str(),
+                         side.c_str(), mishap.how.c_str());
+        }
+    });
 }
 
 }  // namespace

@@ -38,6 +38,12 @@ TEST(BenchFlags, DefaultsAreTheHeadline) {
     EXPECT_TRUE(f.line.empty());
     EXPECT_EQ(f.passes.size(), 5u);
     EXPECT_TRUE(f.peer_cudnn && f.peer_gemm);
+    EXPECT_FALSE(f.one_process);
+    const GpuFlags again =
+        parse_gpu_flags({"--done", "a", "--done", "b", "--hang-s", "30", "--one-process"});
+    EXPECT_EQ(again.done, (std::vector<std::string>{"a", "b"}));
+    EXPECT_DOUBLE_EQ(again.hang_s, 30.0);
+    EXPECT_TRUE(again.one_process);
     const GpuFlags none = parse_gpu_flags({"--peer", "none"});
     EXPECT_FALSE(none.peer_cudnn || none.peer_gemm);
 }
