@@ -5,8 +5,10 @@ has not is said in a sentence, and the step is skipped.
 """
 
 import dataclasses
+import json
 import os
 import re
+import typing
 
 NO_DEVICE_STATUS = 77  # of a test program all of whose tests were skipped (tests/main.cpp)
 INTERRUPTED_STATUS = 130  # of the tool after Ctrl-C: it has saved
@@ -26,6 +28,9 @@ class Step:
     environment: dict = dataclasses.field(default_factory=dict)
     interrupt_after_s: float = 0.0  # 0 = never; otherwise a Ctrl-C that the program answers
     missing: str = ""  # why it cannot run here; empty = it can
+    data: str = ""  # file for its JSON lines on stdout, which a later call goes on with; empty = none
+    # Further arguments, of the seconds that it has and the statuses of the steps before, by key.
+    at_start: typing.Optional[typing.Callable[[float, dict], list]] = None
 
     @property
     def key(self):
@@ -92,11 +97,9 @@ def all_steps(setting, suites):
         if suite not in ELSEWHERE:
             every = f"{suite}.*:*/{suite}.*:{suite}/*.*:*/{suite}/*.*"
             b.tests("tests", suite, every, SLOW_SUITES.get(suite, 180))
-    # The benchmark prints JSON lines, which are the step's log, and rows in order of value.
-    grid = ["--shapes", os.path.join(setting.data, "bench", "shapes", "grid.txt"), "--json"]
-    b.add("headline", "cudnn", "carousel_bench_gpu",
-          grid + ["--grid", "headline", "--budget-s", "270"], 300)
-    b.add("probes", "all", "carousel_probes", [], 180)
+    # Seconds, and the lower bound of every row rests on them.
+    b.add("probes", "all", "carousel_probes", [], 120, data=data_of(setting, PROBES))
+    benchmark(b, "headline", "cudnn", ["--grid", "headline"], 480, [])
     training(b)
     for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
         command = [setting.sanitizer or "compute-sanitizer", "--tool", tool, "--error-exitcode", "86",
@@ -105,9 +108,72 @@ def all_steps(setting, suites):
                 needs=[(setting.sanitizer, "compute-sanitizer is not on this machine")])
     b.tests("conformance", "dump", "GpuConformance.*", 60,
             environment={"CAROUSEL_CONFORMANCE_OUT": os.path.join(results, "conformance.txt")})
-    b.add("benchmark", "rest", "carousel_bench_gpu",
-          grid + ["--grid", "all", "--every-dtype", "--budget-s", "570"], 600)
+    benchmark(b, "benchmark", "rest", ["--grid", "all", "--every-dtype"], 1200,
+              [data_of(setting, "headline.cudnn")])
     return b.steps
+
+
+PROBES = "probes.all"
+ROW_S = 25.0  # for the row that is in work when a benchmark's budget ends
+
+
+def data_of(setting, key):
+    return os.path.join(setting.results, key + ".jsonl")
+
+
+def benchmark(b, stage, name, flags, timeout_s, done_elsewhere):
+    """Rows in order of value, but for those that its own file or another already has."""
+    setting = b.setting
+    data = data_of(setting, f"{stage}.{name}")
+    arguments = ["--shapes", os.path.join(setting.data, "bench", "shapes", "grid.txt"), "--json", *flags]
+    for file in [data, *done_elsewhere]:
+        arguments += ["--done", file]
+
+    def at_start(seconds, statuses):
+        more = ["--budget-s", f"{max(seconds - ROW_S, 1.0):.0f}"]
+        if statuses.get(PROBES) == "passed":
+            more += ["--probes", data_of(setting, PROBES)]
+        return more
+
+    b.add(stage, name, "carousel_bench_gpu", arguments, timeout_s, data=data, at_start=at_start)
+
+
+def in_brief(text):
+    """A line of JSON in a few words; any other line as it is."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(line, dict):
+        return text
+    words = [str(line[key]) for key in ("row", "cell", "dtype", "pass", "probe", "kind", "about", "skipped",
+                                        "error") if key in line]
+    if "carousel_ms" in line:
+        words.append(f"{line['carousel_ms']['median']} ms")
+    if "ratio" in line:
+        words.append(f"ratio {line['ratio']['median']} to {line.get('peer', '')}")
+    words += [f"{key} {line[key]}" for key in ("us", "tflops", "tb_per_s", "clusters") if key in line]
+    return " ".join(words) or text
+
+
+def failed_rows(path):
+    """How many rows of a file of JSON lines say why they have no results, but for what nobody has yet."""
+    try:
+        with open(path, encoding="utf-8") as opened:
+            skipped = [json.loads(line).get("skipped", "") for line in opened]
+    except (OSError, ValueError, AttributeError):
+        return 0
+    return sum(1 for why in skipped if why and not why.startswith("not yet"))
+
+
+def rows_left(output):
+    """How many rows a benchmark says in its last line that it did not reach."""
+    for text in reversed(output.splitlines()):
+        try:
+            return len(json.loads(text).get("rows_left", []))
+        except (ValueError, AttributeError):
+            continue
+    return 0
 
 
 def training(b):

@@ -5,13 +5,15 @@
 
 Stages run in order of value, every step a process of its own with a time limit, under a budget for
 all. A step that fails or hangs stops nothing. DIR gets state.json, which a second call continues from,
-summary.txt, and one archive of logs and results a call.
+and after every step summary.txt and one archive of logs and results a call: when this program is
+killed, what was done before is there, and its step is ended with it.
 
 Exit status: 0 all that ran passed; 1 something failed; 2 wrong usage; 3 no usable device; 4 the budget
 ended before the last step.
 """
 
 import argparse
+import ctypes
 import io
 import json
 import os
@@ -29,15 +31,33 @@ import card_stages
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = ("carousel", "carousel_gpu_tests", "carousel_bench_gpu", "carousel_probes")
 PACKED_SUFFIXES = (".log", ".txt", ".json", ".jsonl", ".xml", ".csv")
-MAX_ARCHIVE_BYTES = 15 << 20
+MAX_ARCHIVE_BYTES = 12 << 20
 MAX_ARCHIVES = 5
 PACKING_S = 5.0
 # Finished: a second call does not repeat them.
 DONE = ("passed", "failed", "timeout")
 
 
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
 def say(text):
     print(text, flush=True)
+
+
+def be_a_step():
+    """In a step's process: a group of its own, to be ended with its children, and an end with ours."""
+    os.setpgid(0, 0)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def whole_lines(path):
+    """Cuts off the beginning of a line that a killed process left at the end of a file."""
+    if os.path.exists(path):
+        with open(path, "r+b") as opened:
+            data = opened.read()
+            opened.truncate(data.rfind(b"\n") + 1)
 
 
 class State:
@@ -81,31 +101,38 @@ def stop(process):
             continue
 
 
-def run_process(step, environment, log_file, timeout_s):
-    """Runs one step, its output line by line to the log and to here. (exit status or None if it ran
-    out of time, output)."""
+def run_process(step, environment, log_file, timeout_s, more=()):
+    """Runs one step, its output line by line to the log and to here, JSON lines also to the step's own
+    file. (exit status or None if it ran out of time, output)."""
     lines = []
-    with open(log_file, "w", encoding="utf-8", errors="replace") as log:
-        log.write("$ " + " ".join(step.command) + "\n")
-        process = subprocess.Popen(step.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    command = [*step.command, *more]
+    with open(log_file, "a" if step.data else "w", encoding="utf-8", errors="replace") as log, \
+            open(step.data or os.devnull, "a", encoding="utf-8", errors="replace") as data:
+        log.write("$ " + " ".join(command) + "\n")
+        errors = subprocess.PIPE if step.data else subprocess.STDOUT
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors,
                                    stdin=subprocess.DEVNULL, text=True, errors="replace", bufsize=1,
-                                   env={**environment, **step.environment}, start_new_session=True)
+                                   env={**environment, **step.environment}, preexec_fn=be_a_step)
 
-        def copy():
-            for line in process.stdout:
+        def copy(stream, to):
+            for line in stream:
                 lines.append(line)
-                log.write(line)
-                log.flush()
-                say("    " + line.rstrip("\n"))
+                to.write(line)
+                to.flush()
+                said = line.rstrip("\n")
+                say("    " + (card_stages.in_brief(said) if to is data else said))
 
-        reader = threading.Thread(target=copy, daemon=True)
-        reader.start()
+        streams = [(process.stdout, data), (process.stderr, log)] if step.data else [(process.stdout, log)]
+        readers = [threading.Thread(target=copy, args=pair, daemon=True) for pair in streams]
+        for reader in readers:
+            reader.start()
         status = wait(step, process, timeout_s)
         if status is None:
             stop(process)
-        reader.join(5.0)
-        if not reader.is_alive():
-            process.stdout.close()
+        for reader, (stream, _) in zip(readers, streams):
+            reader.join(5.0)
+            if not reader.is_alive():
+                stream.close()
     return status, "".join(lines)
 
 
@@ -132,6 +159,7 @@ class Runner:
         self.setting = setting
         self.environment = environment
         self.clock = clock
+        self.keep = lambda keys: None  # called with the keys so far after every step that ran
         self.started = clock()
         self.state = State(os.path.join(options.out, "state.json"))
         self.state.calls += 1
@@ -168,15 +196,27 @@ class Runner:
                 self.state.set(step, "not started", detail="the budget ended")
             else:
                 self.run_step(step)
+                self.keep(keys)
         return keys
+
+    def resume(self, step):
+        """The step's file of JSON lines: kept if this call goes on with it, else begun anew."""
+        if not step.data:
+            return
+        if self.state.done(step) and os.path.exists(step.data):
+            os.remove(step.data)
+        whole_lines(step.data)
 
     def run_step(self, step):
         limit = min(step.timeout_s, self.left())
         say(f"--- {step.key}: up to {limit:.0f} s of {self.left():.0f} s left")
         begin = self.clock()
         log_file = os.path.join(self.setting.results, step.key + ".log")
+        self.resume(step)
+        statuses = {key: entry["status"] for key, entry in self.state.steps.items()}
+        more = step.at_start(limit, statuses) if step.at_start else []
         try:
-            status, output = run_process(step, self.environment, log_file, limit)
+            status, output = run_process(step, self.environment, log_file, limit, more)
         except OSError as error:
             self.state.set(step, "failed", detail=f"cannot be started: {error}")
             say(f"--- {step.key}: cannot be started: {error}")
@@ -186,6 +226,10 @@ class Runner:
             cut = limit < step.timeout_s
             verdict = "cut short" if cut else "timeout"
             detail = "the budget ended" if cut else f"ran longer than {limit:.0f} s"
+        elif step.at_start and status in (0, 1) and card_stages.rows_left(output) > 0:
+            verdict, detail = "cut short", f"{card_stages.rows_left(output)} rows left"
+        elif step.at_start and status in (0, 1) and card_stages.failed_rows(step.data) > 0:
+            verdict, detail = "failed", f"{card_stages.failed_rows(step.data)} rows failed"
         elif status == 0 or (step.interrupt_after_s and status == card_stages.INTERRUPTED_STATUS):
             verdict, detail = "passed", ""
         elif status == card_stages.NO_DEVICE_STATUS:
@@ -222,10 +266,11 @@ def shortened(data, limit):
 
 
 def pack(results, archive, max_bytes=MAX_ARCHIVE_BYTES):
-    """Logs and results, without models, in one archive of bounded size."""
+    """Logs and results, without models, in one archive of bounded size. The one before stays until this
+    one is whole."""
     limit = 4 << 20
     while True:
-        with tarfile.open(archive, "w:gz") as tar:
+        with tarfile.open(archive + ".new", "w:gz") as tar:
             for folder, _, files in sorted(os.walk(results)):
                 for name in sorted(files):
                     if not name.endswith(PACKED_SUFFIXES):
@@ -236,7 +281,8 @@ def pack(results, archive, max_bytes=MAX_ARCHIVE_BYTES):
                     info = tarfile.TarInfo(os.path.join("results", os.path.relpath(path, results)))
                     info.size, info.mtime = len(data), int(os.path.getmtime(path))
                     tar.addfile(info, io.BytesIO(data))
-        if os.path.getsize(archive) <= max_bytes or limit <= 1024:
+        if os.path.getsize(archive + ".new") <= max_bytes or limit <= 1024:
+            os.replace(archive + ".new", archive)
             return
         limit //= 4
 
@@ -328,16 +374,20 @@ def main(arguments):
     with open(os.path.join(results, "machine.txt"), "w", encoding="utf-8") as machine:
         machine.write(card_machine.describe(found, sanitizer))
     runner = Runner(options, setting, environment, device_reason(programs, environment))
+    archive = os.path.join(options.out, f"results-{(runner.state.calls - 1) % MAX_ARCHIVES + 1}.tar.gz")
+
+    def keep(keys):
+        table, status = summary(runner.state, keys)
+        for folder in (options.out, results):
+            with open(os.path.join(folder, "summary.txt"), "w", encoding="utf-8") as opened:
+                opened.write(table)
+        pack(results, archive)
+        return table, status
+
+    runner.keep = keep
     if runner.no_device:
         say(f"no device: {runner.no_device}")
-    keys = runner.run(steps)
-    table, status = summary(runner.state, keys)
-    for folder in (options.out, results):
-        with open(os.path.join(folder, "summary.txt"), "w", encoding="utf-8") as opened:
-            opened.write(table)
-    number = (runner.state.calls - 1) % MAX_ARCHIVES + 1
-    archive = os.path.join(options.out, f"results-{number}.tar.gz")
-    pack(results, archive)
+    table, status = keep(runner.run(steps))
     say(table + f"{archive}: {os.path.getsize(archive)} bytes; exit status {status}")
     return status
 

@@ -3,7 +3,9 @@
 
 import json
 import os
+import signal
 import stat
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -26,6 +28,18 @@ GpuGraph/0.  # TypeParam = float
   Replay
 GpuWordModel.
   Learns
+"""
+
+# Does one row a call, of the two that the headline has here; $7 is its file of lines.
+BENCH = """#!/bin/sh
+echo "$@" >> %s
+echo '{"bench":"gpu","about":"machine"}'
+rows=$(grep -c '"pass"' "$7")
+echo '{"row":"R'$rows'","pass":"train","carousel_ms":{"median":1.5},"ratio":{"median":2.0},"peer":"p"}'
+if [ "$rows" -eq 0 ]; then left='"b"'; fi
+echo '{"bench":"gpu","about":"end","rows_left":['$left']}'
+echo "said on stderr" >&2
+%s
 """
 
 DOCTOR = '#!/bin/sh\necho \'{"kind":"system","cuda_devices":1,"cuda_status":"%s"}\'\n'
@@ -79,7 +93,7 @@ class Stages(unittest.TestCase):
         setting = card_stages.Setting({}, "/nowhere", "/nowhere")
         steps = card_stages.all_steps(setting, card_stages.suites_of(LISTING))
         self.assertEqual(list(dict.fromkeys(step.stage for step in steps)),
-                         ["smoke", "tests", "headline", "probes", "train", "sanitizer",
+                         ["smoke", "tests", "probes", "headline", "train", "sanitizer",
                           "conformance", "benchmark"])
         self.assertNotIn("tests.GpuWordModel", [step.key for step in steps])
         self.assertEqual(len({step.key for step in steps}), len(steps))
@@ -165,6 +179,80 @@ class Running(unittest.TestCase):
         self.assertEqual(self.bundle.run("--only", "tests"), 0)
         self.assertEqual(self.bundle.detail("tests.GpuGraph"), "no cuDNN: y")
 
+    def bench(self, end=""):
+        calls = os.path.join(self.bundle.folder.name, "calls")
+        self.bundle.program("carousel_bench_gpu", BENCH % (calls, end))
+        return calls
+
+    def data(self, key="headline.cudnn"):
+        with open(os.path.join(self.bundle.out + "-work", key + ".jsonl"), encoding="utf-8") as file:
+            return file.read()
+
+    def test_a_benchmark_goes_on_where_it_ended(self):
+        calls = self.bench()
+        run = lambda: self.bundle.run("--skip", "smoke,tests,train,sanitizer,conformance,benchmark")
+        self.assertEqual(run(), 4)
+        self.assertEqual(self.bundle.state()["headline.cudnn"], "cut short")
+        self.assertEqual(self.bundle.detail("headline.cudnn"), "1 rows left")
+        work = os.path.join(self.bundle.out + "-work", "headline.cudnn")
+        with open(work + ".jsonl", "a", encoding="utf-8") as file:
+            file.write('{"row":"R')  # as a killed process leaves it
+        self.assertEqual(run(), 0)
+        self.assertEqual(self.bundle.state()["headline.cudnn"], "passed")
+        lines = [json.loads(text) for text in self.data().splitlines()]
+        self.assertEqual([line["row"] for line in lines if "pass" in line], ["R0", "R1"])
+        with open(work + ".log", encoding="utf-8") as log:
+            self.assertEqual(log.read().count("said on stderr"), 2)
+        with open(calls, encoding="utf-8") as file:
+            called = file.read().splitlines()
+        self.assertEqual(len(called), 2)
+        self.assertRegex(called[0], rf"--grid headline --done {work}.jsonl --budget-s \d+$")
+        self.assertEqual(run(), 0)
+        self.assertEqual(self.data().count('"pass"'), 2, "done")
+        self.assertEqual(self.bundle.run("--only", "headline"), 4, "named steps run again")
+        self.assertEqual(self.data().count('"pass"'), 1, "in a file of their own")
+
+    def test_the_rest_leaves_out_the_headline_and_takes_what_was_probed(self):
+        calls = self.bench()
+        self.bundle.program("carousel_probes", '#!/bin/sh\necho \'{"probe":"launch","us":2}\'\n')
+        self.bundle.run("--only", "probes,benchmark")
+        self.assertEqual(self.data("probes.all"), '{"probe":"launch","us":2}\n')
+        with open(calls, encoding="utf-8") as file:
+            called = file.read()
+        work = self.bundle.out + "-work"
+        self.assertIn(f"--done {work}/headline.cudnn.jsonl", called)
+        self.assertIn(f"--probes {work}/probes.all.jsonl", called)
+
+    def test_a_row_that_failed_is_a_failure_at_the_end(self):
+        self.bench("[ -n \"$left\" ] || echo '{\"row\":\"F\",\"skipped\":\"wrong result\"}'; exit 1")
+        self.assertEqual(self.bundle.run("--only", "headline"), 4)
+        self.assertEqual(self.bundle.run("--skip", "smoke,tests,train,sanitizer,conformance,benchmark"), 1)
+        self.assertEqual(self.bundle.detail("headline.cudnn"), "1 rows failed")
+
+    def test_when_the_runner_is_killed_what_was_done_is_kept_and_nothing_goes_on(self):
+        mark = os.path.join(self.bundle.folder.name, "pid")
+        self.bundle.tests(f'case "$1" in *GpuRnnPass*) echo $$ > {mark}; exec sleep 100;; esac')
+        runner = subprocess.Popen([sys.executable, os.path.join(HERE, "run_on_card.py"), "--out",
+                                   self.bundle.out, "--programs", self.bundle.bin, "--data",
+                                   self.bundle.folder.name, "--only", "tests"],
+                                  stdout=subprocess.DEVNULL)
+        for _ in range(300):
+            if os.path.exists(mark) and os.path.getsize(mark) > 0:
+                break
+            time.sleep(0.1)
+        runner.send_signal(signal.SIGKILL)
+        runner.wait()
+        with open(mark, encoding="utf-8") as file:
+            child = int(file.read())
+        time.sleep(0.2)
+        with self.assertRaises((ProcessLookupError, AssertionError)):
+            os.kill(child, 0)
+            with open(f"/proc/{child}/stat", encoding="utf-8") as file:
+                self.assertNotIn(") Z", file.read())
+        self.assertEqual(self.bundle.state(), {"tests.GpuRnnSizes": "passed"})
+        with tarfile.open(os.path.join(self.bundle.out, "results-1.tar.gz")) as tar:
+            self.assertIn("results/tests.GpuRnnSizes.log", tar.getnames())
+
     def test_training_is_interrupted_and_that_is_well(self):
         self.bundle.program("carousel", "#!/bin/sh\n[ $1 = train ] || exec echo '{}'\n"
                                         "trap 'echo saved; exit 130' INT\n"
@@ -186,6 +274,21 @@ class Running(unittest.TestCase):
         with open(os.path.join(self.bundle.out + "-work", "tests.GpuRnnSizes.log"),
                   encoding="utf-8") as log:
             self.assertIn(f"dir={self.bundle.folder.name}/tests", log.read())
+
+
+class Lines(unittest.TestCase):
+    def test_in_brief(self):
+        self.assertEqual(card_stages.in_brief("no JSON"), "no JSON")
+        self.assertEqual(card_stages.in_brief('{"probe":"peak","dtype":"bf16","tflops":700.0,"x":[1]}'),
+                         "bf16 peak tflops 700.0")
+        row = ('{"row":"A","cell":"gru","dtype":"f16","pass":"train","carousel_ms":{"median":1.5},'
+               '"ratio":{"median":2.0},"peer":"cudnn"}')
+        self.assertEqual(card_stages.in_brief(row), "A gru f16 train 1.5 ms ratio 2.0 to cudnn")
+
+    def test_rows_left(self):
+        self.assertEqual(card_stages.rows_left(""), 0)
+        self.assertEqual(card_stages.rows_left('{"about":"end","rows_left":["a","b"]}\nand stderr\n'), 2)
+        self.assertEqual(card_stages.rows_left('{"row":"killed before the end"}'), 0)
 
 
 class Packing(unittest.TestCase):
