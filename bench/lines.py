@@ -53,12 +53,25 @@ def check_same_machine(known, said, place):
 def read(paths):
     results, seen = Results(), {}
     for path in paths:
-        for number, text in enumerate(pathlib.Path(path).read_text().splitlines(), 1):
+        content = pathlib.Path(path).read_text()
+        texts = content.splitlines()
+        # What a killed program left of its last line is no result.
+        if texts and not content.endswith("\n") and not is_json(texts[-1]):
+            texts.pop()
+        for number, text in enumerate(texts, 1):
             if text.strip():
                 add(results, seen, text, f"{path}:{number}")
     if not results.machine:
         raise Refusal("no file says which machine its results are of")
     return results
+
+
+def is_json(text):
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True
 
 
 def add(results, seen, text, place):

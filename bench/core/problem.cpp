@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <mutex>
+#include <thread>
 
 #include "carousel/error.hpp"
 #include "src/io/convert.hpp"
@@ -69,6 +71,22 @@ std::vector<std::byte> stored_as(DType dtype, const std::vector<double>& values)
     }
 }
 
+double value_at(const std::byte* data, DType dtype, std::size_t i) {
+    if (dtype == DType::kF64) {
+        double element;
+        std::memcpy(&element, data + i * 8, 8);
+        return element;
+    }
+    if (dtype == DType::kBf16 || dtype == DType::kF16) {
+        std::uint16_t bits;
+        std::memcpy(&bits, data + i * 2, 2);
+        return dtype == DType::kBf16 ? io::bf16_to_f64(bits) : io::f16_to_f64(bits);
+    }
+    float element;
+    std::memcpy(&element, data + i * 4, 4);
+    return static_cast<double>(element);
+}
+
 enum Seed : std::uint64_t { kWeights = 1, kX, kHx, kCx, kDy, kDhy, kDcy };
 
 /// Values of a tensor, in the case's dtype: element i is block[i % kBlock].
@@ -115,12 +133,36 @@ struct Widened {
     }
 };
 
+/// Calls body(begin, end) for parts of [0, count) on all cores: gradients of a hundred million weights
+/// are compared once a side, and a card waits meanwhile.
+template <class Body>
+void in_parts(std::size_t count, const Body& body) {
+    const std::size_t most = std::max(1U, std::thread::hardware_concurrency());
+    const std::size_t parts =
+        std::clamp(count / static_cast<std::size_t>(kBlock), std::size_t{1}, most);
+    const auto begin = [&](std::size_t part) { return count / parts * part; };
+    std::vector<std::thread> threads;
+    for (std::size_t part = 1; part < parts; ++part) {
+        threads.emplace_back(
+            [&, part] { body(begin(part), part + 1 < parts ? begin(part + 1) : count); });
+    }
+    body(0, parts > 1 ? begin(1) : count);
+    for (std::thread& thread : threads) thread.join();
+}
+
 double difference(const double* a, const double* b, std::size_t count) {
     double square = 0.0, reference = 0.0;
-    for (std::size_t i = 0; i < count; ++i) {
-        square += (a[i] - b[i]) * (a[i] - b[i]);
-        reference += b[i] * b[i];
-    }
+    std::mutex mutex;
+    in_parts(count, [&](std::size_t begin, std::size_t end) {
+        double part = 0.0, of_reference = 0.0;
+        for (std::size_t i = begin; i < end; ++i) {
+            part += (a[i] - b[i]) * (a[i] - b[i]);
+            of_reference += b[i] * b[i];
+        }
+        const std::lock_guard lock(mutex);
+        square += part;
+        reference += of_reference;
+    });
     // A reference of zeros would make any result look right.
     const double relative =
         reference > 0.0 ? std::sqrt(square / reference) : std::numeric_limits<double>::infinity();
@@ -170,19 +212,9 @@ std::vector<double> values_of(const void* data, DType dtype, std::int64_t count,
     if (count == 0) return values;
     std::vector<std::byte> bytes(values.size() * dtype_bytes(dtype));
     copy_to_host(bytes.data(), data, bytes.size(), device);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-        if (dtype == DType::kF64) {
-            std::memcpy(&values[i], bytes.data() + i * 8, 8);
-        } else if (dtype == DType::kBf16 || dtype == DType::kF16) {
-            std::uint16_t bits;
-            std::memcpy(&bits, bytes.data() + i * 2, 2);
-            values[i] = dtype == DType::kBf16 ? io::bf16_to_f64(bits) : io::f16_to_f64(bits);
-        } else {
-            float element;
-            std::memcpy(&element, bytes.data() + i * 4, 4);
-            values[i] = static_cast<double>(element);
-        }
-    }
+    in_parts(values.size(), [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) values[i] = value_at(bytes.data(), dtype, i);
+    });
     return values;
 }
 

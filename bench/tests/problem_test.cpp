@@ -137,11 +137,13 @@ TEST(BenchProblem, CheckingCasesAreShortAndKeepTheRest) {
 }
 
 TEST(BenchProblem, LongTensorsRepeatABlock) {
-    const Problem p(grid_case("lstm H512 N70 T40 dtypes=bf16"), Device::cpu());
+    const Problem p(grid_case("lstm H512 N70 T99 dtypes=bf16"), Device::cpu());
     const std::int64_t count = p.tokens() * 512;
     ASSERT_GT(count, std::int64_t{1} << 20);
     const std::vector<double> x = values_of(p.x.data(), p.value, count, p.device);
-    EXPECT_EQ(x[0], x[std::size_t{1} << 20]);
+    for (std::size_t i = std::size_t{1} << 20; i < x.size(); ++i) {
+        ASSERT_EQ(x[i], x[i % (std::size_t{1} << 20)]) << i;
+    }
     EXPECT_NE(x[0], x[1]);
     double sum = 0.0, square = 0.0;
     for (const double v : x) {
@@ -150,6 +152,20 @@ TEST(BenchProblem, LongTensorsRepeatABlock) {
     }
     EXPECT_NEAR(sum / static_cast<double>(count), 0.0, 0.01);
     EXPECT_NEAR(square / static_cast<double>(count), 1.0 / 3.0, 0.01);
+}
+
+TEST(BenchProblem, LongTensorsAreComparedToTheirEnd) {
+    const Problem p(grid_case("gru H4 N1 T1"), Device::cpu());
+    Outcome reference;
+    reference.hy.assign((std::size_t{5} << 20) + 7, 1.0);
+    for (const std::size_t at : {std::size_t{0}, std::size_t{2} << 20, reference.hy.size() - 1}) {
+        Outcome other = reference;
+        EXPECT_EQ(relative_error(p, other, reference), 0.0);
+        other.hy[at] = 3.0;
+        EXPECT_NEAR(relative_error(p, other, reference),
+                    2.0 / std::sqrt(static_cast<double>(reference.hy.size())), 1e-12)
+            << at;
+    }
 }
 
 TEST(BenchProblem, ErrorsLookAtEveryTensorWithinTheLengths) {

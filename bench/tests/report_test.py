@@ -319,6 +319,23 @@ class Models(WithFiles):
         self.assertIn("no such tool", comparison.line()["skipped"])
 
 
+class CutOff(WithFiles):
+    def test_a_line_without_its_end_is_no_result(self):
+        path = self.write(GPU_HEADER, GPU_ROW)
+        with open(path, "a") as file:
+            file.write(json.dumps(dict(GPU_ROW, row="FRH7"))[:60])
+        self.assertEqual([line["row"] for line in lines.read([path]).timed], ["FRH6"])
+        with open(path, "a") as file:
+            file.write("\n")
+        with self.assertRaisesRegex(lines.Refusal, "not JSON"):
+            lines.read([path])
+
+    def test_the_parts_of_a_run_that_went_on_are_one(self):
+        path = self.write(GPU_HEADER, GPU_ROW, dict(bench="gpu", about="end"), GPU_HEADER,
+                          dict(GPU_ROW, row="FRH7"))
+        self.assertEqual(len(lines.read([path]).timed), 2)
+
+
 class Fits(unittest.TestCase):
     def test_powers_are_found(self):
         xs = [100, 300, 1000, 3000]
