@@ -93,11 +93,16 @@ class Stages(unittest.TestCase):
         setting = card_stages.Setting({}, "/nowhere", "/nowhere")
         steps = card_stages.all_steps(setting, card_stages.suites_of(LISTING))
         self.assertEqual(list(dict.fromkeys(step.stage for step in steps)),
-                         ["smoke", "tests", "probes", "headline", "train", "sanitizer",
-                          "conformance", "benchmark"])
+                         ["smoke", "tests", "conformance", "probes", "headline", "train", "sanitizer",
+                          "benchmark"])
         self.assertNotIn("tests.GpuWordModel", [step.key for step in steps])
         self.assertEqual(len({step.key for step in steps}), len(steps))
         self.assertTrue(all(step.missing for step in steps))
+
+    def test_suites_come_in_order_of_value_and_the_slowest_last(self):
+        suites = ["GpuRnnHuge", "GpuNew", "GpuGraph", "GpuRnnPass", "GpuOther"]
+        self.assertEqual(card_stages.in_order(suites),
+                         ["GpuRnnPass", "GpuGraph", "GpuNew", "GpuOther", "GpuRnnHuge"])
 
     def test_doctor_says_why(self):
         self.assertEqual(card_stages.why_unusable('{"cuda_status":"usable"}'), "")
@@ -152,15 +157,15 @@ class Running(unittest.TestCase):
                 self.assertNotIn(") Z", file.read())
 
     def test_the_budget_ends_and_a_second_call_goes_on(self):
-        self.bundle.tests("case \"$1\" in *GpuRnnPass*) sleep 60;; esac")
+        self.bundle.tests("case \"$1\" in *GpuRnnSizes*) sleep 60;; esac")
         self.assertEqual(self.bundle.run("--only", "tests", "--budget-s", "12"), 4)
         state = self.bundle.state()
-        self.assertEqual(state["tests.GpuRnnSizes"], "passed")
-        self.assertEqual(state["tests.GpuRnnPass"], "cut short")
+        self.assertEqual(state["tests.GpuRnnPass"], "passed")
+        self.assertEqual(state["tests.GpuRnnSizes"], "cut short")
         self.assertEqual(state["tests.GpuGraph"], "not started")
         self.bundle.tests("exit 0")
         self.assertEqual(self.bundle.run("--skip", "smoke,sanitizer"), 0)
-        self.assertEqual(self.bundle.state()["tests.GpuRnnPass"], "passed")
+        self.assertEqual(self.bundle.state()["tests.GpuRnnSizes"], "passed")
 
     def test_without_a_device_every_step_says_so(self):
         sentence = "no NVIDIA driver is loaded on this machine; install one, or use the CPU"
@@ -231,7 +236,7 @@ class Running(unittest.TestCase):
 
     def test_when_the_runner_is_killed_what_was_done_is_kept_and_nothing_goes_on(self):
         mark = os.path.join(self.bundle.folder.name, "pid")
-        self.bundle.tests(f'case "$1" in *GpuRnnPass*) echo $$ > {mark}; exec sleep 100;; esac')
+        self.bundle.tests(f'case "$1" in *GpuRnnSizes*) echo $$ > {mark}; exec sleep 100;; esac')
         runner = subprocess.Popen([sys.executable, os.path.join(HERE, "run_on_card.py"), "--out",
                                    self.bundle.out, "--programs", self.bundle.bin, "--data",
                                    self.bundle.folder.name, "--only", "tests"],
@@ -249,9 +254,9 @@ class Running(unittest.TestCase):
             os.kill(child, 0)
             with open(f"/proc/{child}/stat", encoding="utf-8") as file:
                 self.assertNotIn(") Z", file.read())
-        self.assertEqual(self.bundle.state(), {"tests.GpuRnnSizes": "passed"})
+        self.assertEqual(self.bundle.state(), {"tests.GpuRnnPass": "passed"})
         with tarfile.open(os.path.join(self.bundle.out, "results-1.tar.gz")) as tar:
-            self.assertIn("results/tests.GpuRnnSizes.log", tar.getnames())
+            self.assertIn("results/tests.GpuRnnPass.log", tar.getnames())
 
     def test_training_is_interrupted_and_that_is_well(self):
         self.bundle.program("carousel", "#!/bin/sh\n[ $1 = train ] || exec echo '{}'\n"
