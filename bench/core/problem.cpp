@@ -98,17 +98,22 @@ std::vector<double> values_for(const GridCase& c, Seed seed, std::int64_t count)
     return block;
 }
 
-Buffer make(const GridCase& c, Seed seed, std::int64_t count, DType dtype, const Device& device,
-            const char* what) {
-    if (count == 0) return {};
-    const std::vector<std::byte> block = stored_as(dtype, values_for(c, seed, count));
-    const std::size_t bytes = static_cast<std::size_t>(count) * dtype_bytes(dtype);
+/// `bytes` in memory of the device: the block again and again.
+Buffer repeated(const std::vector<std::byte>& block, std::size_t bytes, const Device& device,
+                const char* what) {
     Buffer buffer(bytes, device, what);
     for (std::size_t done = 0; done < bytes; done += block.size()) {
         copy_to_device(buffer.as<std::byte>() + done, block.data(),
                        std::min(block.size(), bytes - done), device);
     }
     return buffer;
+}
+
+Buffer make(const GridCase& c, Seed seed, std::int64_t count, DType dtype, const Device& device,
+            const char* what) {
+    if (count == 0) return {};
+    return repeated(stored_as(dtype, values_for(c, seed, count)),
+                    static_cast<std::size_t>(count) * dtype_bytes(dtype), device, what);
 }
 
 template <class T>
@@ -204,6 +209,12 @@ Problem::Problem(const GridCase& c, const Device& on) : grid_case(c), device(on)
     host_lengths = case_lengths(c);
     lengths = uploaded(host_lengths, device, "lengths");
     resets = uploaded(case_resets(c), device, "resets");
+}
+
+Buffer random_tensor(DType dtype, std::uint64_t seed, std::int64_t count, const Device& device,
+                     const char* what) {
+    return repeated(stored_as(dtype, random_block(seed, std::min(count, kBlock), 1.0)),
+                    static_cast<std::size_t>(count) * dtype_bytes(dtype), device, what);
 }
 
 std::vector<double> values_of(const void* data, DType dtype, std::int64_t count,

@@ -44,6 +44,10 @@ struct Outcome {
     std::vector<double> y, hy, cy, dx, dhx, dcx, dweights;
 };
 
+/// `count` random numbers in [-1, 1), a function of `seed`, as a block that long tensors repeat.
+Buffer random_tensor(DType dtype, std::uint64_t seed, std::int64_t count, const Device& device,
+                     const char* what);
+
 /// `count` elements of `dtype` in memory of `device`, as doubles.
 std::vector<double> values_of(const void* data, DType dtype, std::int64_t count,
                               const Device& device);

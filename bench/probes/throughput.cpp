@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "bench/core/problem.hpp"
 #include "src/io/convert.hpp"
 
 // The cell's latency, products with weights in registers, peaks and bandwidths.
@@ -56,13 +57,11 @@ void Probes::peaks() {
                                    std::pair{DType::kF64, 4096}}) {
         line({{"probe", "peak"}, {"dtype", dtype_name(dtype)}, {"n", n}},
              [&, type = dtype, size = std::int64_t{n}](Json& j) {
-                 const std::size_t matrix =
-                     static_cast<std::size_t>(size * size) * dtype_bytes(type);
-                 Buffer a(matrix, api_->device()), b(matrix, api_->device()),
-                     c(matrix, api_->device());
-                 Buffer workspace(api_->gemm_workspace_bytes() + 256, api_->device());
-                 a.zero();
-                 b.zero();
+                 // Not zeros, which cost less power and are faster than any data.
+                 const Buffer a = random_tensor(type, 1, size * size, api_->device(), "A");
+                 const Buffer b = random_tensor(type, 2, size * size, api_->device(), "B");
+                 const Buffer c(a.bytes(), api_->device(), "C");
+                 const Buffer workspace(api_->gemm_workspace_bytes() + 256, api_->device());
                  cuda::GemmArgs g;
                  g.trans_a = true;
                  g.m = g.n = g.k = g.lda = g.ldb = g.ldc = size;

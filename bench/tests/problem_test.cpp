@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -152,6 +153,20 @@ TEST(BenchProblem, LongTensorsRepeatABlock) {
     }
     EXPECT_NEAR(sum / static_cast<double>(count), 0.0, 0.01);
     EXPECT_NEAR(square / static_cast<double>(count), 1.0 / 3.0, 0.01);
+}
+
+TEST(BenchProblem, RandomTensorsAreOfTheirTypeAndSeed) {
+    constexpr std::int64_t kCount = (std::int64_t{1} << 20) + 3;
+    for (const DType dtype : {DType::kF64, DType::kF32, DType::kTf32, DType::kBf16, DType::kF16}) {
+        const Buffer one = random_tensor(dtype, 1, kCount, Device::cpu(), "one");
+        const Buffer two = random_tensor(dtype, 2, kCount, Device::cpu(), "two");
+        ASSERT_EQ(one.bytes(), static_cast<std::size_t>(kCount) * dtype_bytes(dtype));
+        const std::vector<double> a = values_of(one.data(), dtype, kCount, Device::cpu());
+        EXPECT_NE(a[0], a[1]);
+        EXPECT_NE(a[0], values_of(two.data(), dtype, 1, Device::cpu())[0]);
+        EXPECT_EQ(a.back(), a[2]);
+        EXPECT_LE(std::abs(*std::max_element(a.begin(), a.end())), 1.0);
+    }
 }
 
 TEST(BenchProblem, LongTensorsAreComparedToTheirEnd) {

@@ -231,16 +231,21 @@ NamedTensors CudnnRnn::training_and_backward() {
     const Buffer y = zeros(outputs), hy = zeros(states), cy = zeros(states), dx = zeros(inputs);
     const Buffer dhx = zeros(states), dcx = zeros(states);
     const auto* lengths = static_cast<const std::int32_t*>(lengths_.data());
+    // Only an LSTM has a cell state to give.
+    const auto cell_state = [&](const Buffer& c) {
+        return cell_has_c(spec.cell) ? c.data() : nullptr;
+    };
     check(cudnn_.forward(handle_, rnn_, CUDNN_FWD_MODE_TRAINING, lengths, x_, x.data(), y_,
-                         y.data(), h_, hx.data(), hy.data(), h_, cx.data(), cy.data(),
+                         y.data(), h_, hx.data(), hy.data(), h_, cell_state(cx), cell_state(cy),
                          weights_.bytes(), weights_.data(), workspace_.bytes(), workspace_.data(),
                          reserve_.bytes(), reserve_.data()),
           "cudnnRNNForward");
-    check(cudnn_.backward_data(handle_, rnn_, lengths, y_, y.data(), dy.data(), x_, dx.data(), h_,
-                               hx.data(), dhy.data(), dhx.data(), h_, cx.data(), dcy.data(),
-                               dcx.data(), weights_.bytes(), weights_.data(), workspace_.bytes(),
-                               workspace_.data(), reserve_.bytes(), reserve_.data()),
-          "cudnnRNNBackwardData_v8");
+    check(
+        cudnn_.backward_data(handle_, rnn_, lengths, y_, y.data(), dy.data(), x_, dx.data(), h_,
+                             hx.data(), dhy.data(), dhx.data(), h_, cell_state(cx), cell_state(dcy),
+                             cell_state(dcx), weights_.bytes(), weights_.data(), workspace_.bytes(),
+                             workspace_.data(), reserve_.bytes(), reserve_.data()),
+        "cudnnRNNBackwardData_v8");
     check(cudnn_.backward_weights(handle_, rnn_, CUDNN_WGRAD_MODE_ADD, lengths, x_, x.data(), h_,
                                   hx.data(), y_, y.data(), weights_.bytes(), dweights_.data(),
                                   workspace_.bytes(), workspace_.data(), reserve_.bytes(),
