@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "src/backend/cuda/graph_cache.hpp"
 #include "src/backend/cuda/pinned_ring.hpp"
 #include "tests/cudart/runtime_fixture.hpp"
@@ -279,6 +282,56 @@ TEST_F(RuntimeDevice, WaitingCallsAreRefusedWhileRecordedAndSpoilNothing) {
     EXPECT_NE(graph, nullptr);
     device->release_graph(graph);
     EXPECT_EQ(fake.current_device, 0);
+}
+
+// CUDA records what any thread enqueues on a recording stream.
+TEST_F(RuntimeDevice, OtherThreadsStayOutOfARecording) {
+    const auto launched = [&](int value) {
+        return fake.find("cudaLaunchKernelExC " + default_stream +
+                         " grid 3,2,1 block 64 shared 0 arg " + std::to_string(value));
+    };
+    const Queue own = device->make_queue();
+    device->begin_capture(queue);
+    std::jthread shared([&] { device->launch(queue, launch_of(2)); });
+    std::jthread waits([&] { device->synchronize(queue); });
+    std::jthread records([&] {
+        device->begin_capture(queue);
+        device->launch(queue, launch_of(3));
+        device->end_capture(queue, false);
+    });
+    std::thread([&] { device->launch(own, launch_of(4)); }).join();  // another queue is free
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    device->launch(queue, launch_of(1));
+    void* graph = device->end_capture(queue, true);
+    EXPECT_NE(graph, nullptr);
+    for (std::jthread* thread : {&shared, &waits, &records}) thread->join();
+
+    const int ended = fake.find("cudaStreamEndCapture");
+    EXPECT_LT(launched(1), ended);
+    EXPECT_GT(launched(2), ended);
+    EXPECT_GT(
+        fake.find("cudaStreamSynchronize " + default_stream, fake.find("cudaStreamBeginCapture")),
+        ended);
+    const int second = fake.find("cudaStreamBeginCapture", ended);
+    ASSERT_NE(second, -1) << "the other recording began when this one was over";
+    EXPECT_GT(launched(3), second);
+    EXPECT_LT(launched(3), fake.find("cudaStreamEndCapture", ended + 1));
+    device->release_graph(graph);
+    device->release_queue(own);
+}
+
+// The caller records a stream of its own in the strictest mode.
+TEST_F(RuntimeDevice, GraphsAreMadeAndReleasedWhileTheCallerRecords) {
+    cudaStream_t callers = nullptr;
+    cudaStreamCreateWithFlags(&callers, 0);
+    device->begin_capture(queue);
+    void* first = device->end_capture(queue, true);
+    cudaStreamBeginCapture(callers, cudaStreamCaptureModeGlobal);
+    device->release_graph(first);
+    cudaGraph_t graph = nullptr;
+    EXPECT_EQ(cudaStreamEndCapture(callers, &graph), cudaSuccess);
+    cudaGraphDestroy(graph);
+    cudaStreamDestroy(callers);
 }
 
 TEST_F(RuntimeDevice, CapturesEndOnEveryPath) {

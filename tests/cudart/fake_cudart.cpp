@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 
 // The CUDA runtime's types are opaque pointers to structs of these names; here they are ours.
 struct CUstream_st {
@@ -46,7 +47,7 @@ namespace {
 
 std::set<CUstream_st*> recording, streams;
 std::set<CUevent_st*> events;
-cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
+thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
 cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 bool invalidated = false;
 int next_stream = 0, next_event = 0;
@@ -58,6 +59,8 @@ cudaError_t answer(cudaError_t error) {
 
 // Logs a call; what it must answer because a test said so, or cudaSuccess.
 cudaError_t enter(const std::string& name, const std::string& detail = "") {
+    static std::mutex mutex;
+    const std::lock_guard lock(mutex);
     FakeCudart& fake = fake_cudart();
     fake.log.push_back(detail.empty() ? name : name + " " + detail);
     if (const auto once = fake.fail_once.find(name); once != fake.fail_once.end()) {
@@ -69,7 +72,8 @@ cudaError_t enter(const std::string& name, const std::string& detail = "") {
     return always == fake.fail_always.end() ? cudaSuccess : answer(always->second);
 }
 
-// Calls that CUDA refuses to a thread that records, unless it said that it knows what it does.
+// Calls that CUDA refuses to a thread that records, unless it said that it knows what it does. It has no
+// list of them: those that take or give memory and those that wait are among them.
 cudaError_t enter_unsafe(const std::string& name, const std::string& detail = "") {
     const cudaError_t error = enter(name, detail);
     if (error != cudaSuccess) return error;
@@ -110,6 +114,8 @@ void restart_fake_cudart() {
     recording.clear();
     thread_mode = cudaStreamCaptureModeGlobal;
     fake = FakeCudart{};
+    fake.current_device = 0;
+    fake.last_error = cudaSuccess;
 }
 
 }  // namespace carousel::test
@@ -355,7 +361,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
     return enter("cudaGraphDestroy");
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t, unsigned long long) {
-    const cudaError_t error = enter("cudaGraphInstantiate");
+    const cudaError_t error = enter_unsafe("cudaGraphInstantiate");
     if (error != cudaSuccess) return error;
     ++fake_cudart().executables;
     *executable = reinterpret_cast<cudaGraphExec_t>(&fake_cudart());
@@ -369,7 +375,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t stream) {
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t) {
     --fake_cudart().executables;
-    return enter("cudaGraphExecDestroy");
+    return enter_unsafe("cudaGraphExecDestroy");
 }
 
 // --- kernels

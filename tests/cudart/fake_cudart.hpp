@@ -29,9 +29,9 @@ struct FakeCudart {
     // What it saw: "cudaEventRecord s1 e2" with numbers of streams and events in order of creation.
     std::vector<std::string> log;
 
-    // Its state.
-    int current_device = 0;
-    cudaError_t last_error = cudaSuccess;
+    // Its state. A thread has a current device and a last error of its own.
+    static inline thread_local int current_device = 0;
+    static inline thread_local cudaError_t last_error = cudaSuccess;
     std::set<void*> device_blocks, pinned_blocks;
     int graphs = 0, executables = 0, pools = 0;
     std::size_t nodes_recorded = 0;  ///< what the next end of capture reports
@@ -73,6 +73,7 @@ struct FakeCublasLt {
     int checks = 0, wanted = 0;
     int creates = 0, destroys = 0, heuristics = 0, matmuls = 0, live_objects = 0;
     void (*in_heuristic)() = nullptr;  ///< what else the heuristic does
+    void (*in_matmul)() = nullptr;     ///< what else a product does
     int compute_type = -1, scale_type = -1, trans_a = -1, trans_b = -1, epilogue = -1;
     int bias_type = -1;
     const void* bias = nullptr;

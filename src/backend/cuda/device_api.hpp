@@ -52,7 +52,8 @@ struct Event {
 };
 
 /// Thread-compatible: objects that share one (plans, modules) may live on different threads; calls on
-/// one queue come from one thread at a time. Every call but those marked "waits" only enqueues.
+/// one queue come from one thread at a time. The default queue is all threads': while one records it,
+/// the calls of others on it wait. Every call but those marked "waits" only enqueues.
 class DeviceApi {
 public:
     virtual ~DeviceApi() = default;

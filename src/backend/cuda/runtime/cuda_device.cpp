@@ -68,7 +68,7 @@ void CudaDevice::refuse_recording(cudaStream_t stream, const char* what) {
 
 void CudaDevice::copy_and_wait(void* to, const void* from, std::size_t bytes, const char* what) {
     if (bytes == 0) return;
-    const Call call(*this);
+    const Call call(*this, default_);
     refuse_recording(default_, what);
     const RelaxedCapture relaxed;
     health_.check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, default_), "cudaMemcpyAsync",
@@ -153,12 +153,12 @@ void CudaDevice::release_event(Event event) noexcept {
 }
 
 void CudaDevice::record(Queue queue, Event event) {
-    const Call call(*this);
+    const Call call(*this, stream_of(queue));
     health_.check(cudaEventRecord(event_of(event), stream_of(queue)), "cudaEventRecord");
 }
 
 void CudaDevice::wait(Queue queue, Event event) {
-    const Call call(*this);
+    const Call call(*this, stream_of(queue));
     const std::lock_guard lock(pool_->mutex());
     health_.check(cudaStreamWaitEvent(stream_of(queue), event_of(event), 0), "cudaStreamWaitEvent");
 }
@@ -182,7 +182,7 @@ void CudaDevice::wait_on_host(Event event) {
 }
 
 void CudaDevice::synchronize(Queue queue) {
-    const Call call(*this);
+    const Call call(*this, stream_of(queue));
     refuse_recording(stream_of(queue), "synchronize");
     const RelaxedCapture relaxed;
     health_.check(cudaStreamSynchronize(stream_of(queue)), "cudaStreamSynchronize");
@@ -192,11 +192,14 @@ void CudaDevice::synchronize(Queue queue) {
 
 void CudaDevice::begin_capture(Queue queue) {
     const Call call(*this);
+    const bool shared = stream_of(queue) == default_ && !gate_.closed_here();
+    if (shared) gate_.close();
     pool_->capture_opened();
     const cudaError_t error =
         cudaStreamBeginCapture(stream_of(queue), cudaStreamCaptureModeThreadLocal);
     if (error == cudaSuccess) return;
     pool_->capture_closed();
+    if (shared) gate_.open();
     health_.check(error, "cudaStreamBeginCapture");
 }
 
@@ -206,6 +209,9 @@ void* CudaDevice::end_capture(Queue queue, bool keep) {
     cudaGraph_t recorded = nullptr;
     const cudaError_t error = cudaStreamEndCapture(stream_of(queue), &recorded);
     pool_->capture_closed();
+    if (stream_of(queue) == default_ && gate_.closed_here()) gate_.open();
+    // A stream of the caller's may still be recording, and a graph takes memory.
+    const RelaxedCapture relaxed;
     if (error != cudaSuccess || !keep) {
         if (recorded != nullptr) health_.note(cudaGraphDestroy(recorded), "cudaGraphDestroy");
         if (!keep) {
@@ -214,17 +220,18 @@ void* CudaDevice::end_capture(Queue queue, bool keep) {
         }
         health_.check(error, "cudaStreamEndCapture");
     }
-    health_.require();
+    const Call call(*this, stream_of(queue));
     return CudaGraph::make(health_, recorded, stream_of(queue)).release();
 }
 
 void CudaDevice::launch_graph(Queue queue, void* graph) {
-    const Call call(*this);
+    const Call call(*this, stream_of(queue));
     static_cast<CudaGraph*>(graph)->launch(stream_of(queue));
 }
 
 void CudaDevice::release_graph(void* graph) noexcept {
     const DeviceScope scope(index_);
+    const RelaxedCapture relaxed;
     delete static_cast<CudaGraph*>(graph);
 }
 

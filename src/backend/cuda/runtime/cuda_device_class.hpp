@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 
 #include "src/backend/cuda/device_api.hpp"
@@ -11,6 +12,7 @@
 #include "src/backend/cuda/runtime/cuda_check.hpp"
 #include "src/backend/cuda/runtime/device_pool.hpp"
 #include "src/backend/cuda/runtime/gemm_lt.hpp"
+#include "src/backend/cuda/runtime/recording_gate.hpp"
 
 // Private to cuda_device.cpp (memory, queues, graphs) and cuda_device_work.cpp (what is enqueued).
 
@@ -90,6 +92,7 @@ private:
     std::unique_ptr<DevicePool> pool_;
     std::unique_ptr<GemmLt> gemm_;
     cudaStream_t default_ = nullptr;
+    RecordingGate gate_;  ///< of default_, which threads share
     std::uint32_t* status_ = nullptr;
     std::mutex kernels_mutex_;
     struct Allowed {
@@ -100,18 +103,26 @@ private:
     std::unordered_map<const void*, Allowed> allowed_;
 };
 
-/// Every call that can fail starts with one: refuses a lost device and makes this one current.
+/// Every call that can fail starts with one: refuses a lost device and makes this one current. One that
+/// touches a queue names it, and waits while another thread records it.
 class CudaDevice::Call {
 public:
-    explicit Call(CudaDevice& device) : scope_(alive_index(device)) {
+    explicit Call(CudaDevice& device) : Call(device, nullptr) {}
+    Call(CudaDevice& device, cudaStream_t stream)
+        : passage_(passage(device, stream)), scope_(alive_index(device)) {
         device.health_.check(scope_.error(), "cudaSetDevice");
     }
 
 private:
+    static std::optional<RecordingGate::Passage> passage(CudaDevice& device, cudaStream_t stream) {
+        if (stream == nullptr || stream != device.default_) return std::nullopt;
+        return std::make_optional<RecordingGate::Passage>(device.gate_);
+    }
     static int alive_index(const CudaDevice& device) {
         device.health_.require();
         return device.index_;
     }
+    std::optional<RecordingGate::Passage> passage_;
     DeviceScope scope_;
 };
 

@@ -83,7 +83,7 @@ void CudaDevice::prepare_kernel(const Launch& launch) {
 }
 
 void CudaDevice::launch(Queue queue, const Launch& launch) {
-    const Call call(*this);
+    const Call call(*this, stream_of(queue));
     const ProfilerRange range(launch.kernel);
     prepare_kernel(launch);
     cudaLaunchAttribute attributes[2] = {};
@@ -114,14 +114,14 @@ void CudaDevice::launch(Queue queue, const Launch& launch) {
 }
 
 void CudaDevice::gemm(Queue queue, const GemmArgs& args) {
-    const Call call(*this);
+    const Call call(*this, stream_of(queue));
     const ProfilerRange range("gemm");
     gemm_->run(stream_of(queue), args);
 }
 
 void CudaDevice::copy(Queue queue, void* to, const void* from, std::size_t bytes) {
     if (bytes == 0) return;
-    const Call call(*this);
+    const Call call(*this, stream_of(queue));
     health_.check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_of(queue)),
                   "cudaMemcpyAsync");
 }
@@ -133,7 +133,7 @@ void CudaDevice::copy_2d(Queue queue, void* to, std::size_t to_pitch, const void
         copy(queue, to, from, row_bytes * rows);
         return;
     }
-    const Call call(*this);
+    const Call call(*this, stream_of(queue));
     health_.check(cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, row_bytes, rows,
                                     cudaMemcpyDefault, stream_of(queue)),
                   "cudaMemcpy2DAsync");
@@ -141,7 +141,7 @@ void CudaDevice::copy_2d(Queue queue, void* to, std::size_t to_pitch, const void
 
 void CudaDevice::zero(Queue queue, void* to, std::size_t bytes) {
     if (bytes == 0) return;
-    const Call call(*this);
+    const Call call(*this, stream_of(queue));
     health_.check(cudaMemsetAsync(to, 0, bytes, stream_of(queue)), "cudaMemsetAsync");
 }
 
