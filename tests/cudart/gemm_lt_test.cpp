@@ -141,6 +141,24 @@ TEST_F(RuntimeGemm, FirstUseOfAKeyDoesNotSpoilACapture) {
     device->release_graph(graph);
 }
 
+// Where an algorithm puts the batch along a grid's z, which ends at 65535.
+TEST_F(RuntimeGemm, LargeBatchesAreMultipliedInParts) {
+    GemmArgs g = product();
+    g.batch = 70'000;
+    g.stride_a = 1000;
+    g.stride_b = 0;
+    g.stride_c = 500;
+    g.beta = 0.25;
+    device->gemm(queue, g);
+    ASSERT_EQ(lt.products.size(), 2U);
+    EXPECT_EQ(lt.products[0].d, g.c);
+    EXPECT_EQ(lt.products[1].d, static_cast<float*>(g.c) + 65535L * 500);
+    EXPECT_EQ(lt.batch[2], 70'000 - 65535);
+    EXPECT_EQ(lt.operands[0], static_cast<const float*>(g.a) + 65535L * 1000);
+    EXPECT_EQ(lt.operands[1], g.b);
+    EXPECT_EQ(lt.beta, 0.25);
+}
+
 TEST_F(RuntimeGemm, BatchesHaveStrides) {
     GemmArgs g = product();
     device->gemm(queue, g);

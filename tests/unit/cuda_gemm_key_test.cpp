@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <functional>
 #include <vector>
 
@@ -155,6 +156,112 @@ TEST(GemmKey, MisalignedBiasIsCopiedWhereThereIsRoom) {
     g.workspace_bytes = 8;  // ends before its first boundary
     EXPECT_EQ(gemm_workspace(g).memory, nullptr);
     EXPECT_EQ(gemm_workspace(g).bytes, 0U);
+}
+
+// The product, term after term, in f32; small whole numbers, so that no order of a sum rounds.
+void multiply(const GemmArgs& g) {
+    const auto* a = static_cast<const float*>(g.a);
+    const auto* b = static_cast<const float*>(g.b);
+    auto* c = static_cast<float*>(g.c);
+    const auto* bias = static_cast<const float*>(g.bias);
+    for (std::int64_t batch = 0; batch < g.batch; ++batch) {
+        for (std::int64_t j = 0; j < g.n; ++j) {
+            for (std::int64_t i = 0; i < g.m; ++i) {
+                float sum = 0.0F;
+                for (std::int64_t l = 0; l < g.k; ++l) {
+                    sum += a[batch * g.stride_a + (g.trans_a ? i * g.lda + l : l * g.lda + i)] *
+                           b[batch * g.stride_b + (g.trans_b ? l * g.ldb + j : j * g.ldb + l)];
+                }
+                float& to = c[batch * g.stride_c + j * g.ldc + i];
+                to = sum + static_cast<float>(g.beta) * to + (bias != nullptr ? bias[i] : 0.0F);
+            }
+        }
+    }
+}
+
+TEST(GemmKey, PartsTogetherAreTheProduct) {
+    std::vector<float> a(1000), b(1000), start(1000), bias(8);
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        a[i] = static_cast<float>(i * 7 % 11) - 5.0F;
+        b[i] = static_cast<float>(i * 5 % 13) - 6.0F;
+        start[i] = static_cast<float>(i % 17);
+    }
+    for (std::size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i + 1);
+    for (const bool trans_a : {false, true}) {
+        for (const bool trans_b : {false, true}) {
+            GemmArgs g;
+            g.trans_a = trans_a;
+            g.trans_b = trans_b;
+            g.m = 6;
+            g.n = 7;
+            g.k = 9;
+            g.batch = 5;
+            g.lda = trans_a ? 10 : 8;
+            g.ldb = trans_b ? 9 : 11;
+            g.ldc = 7;
+            g.stride_a = 110;
+            g.stride_b = 100;
+            g.stride_c = 50;
+            g.beta = 2.0;
+            g.a = a.data();
+            g.b = b.data();
+            g.bias = bias.data();
+            std::vector<float> whole = start, parts = start;
+            g.c = whole.data();
+            multiply(g);
+            g.c = parts.data();
+            int count = 0;
+            const cuda::GemmPartSizes sizes{2, 3, 4};
+            cuda::for_gemm_parts(g, sizes, [&](const GemmArgs& part) {
+                EXPECT_LE(part.batch, sizes.batch);
+                EXPECT_LE(part.n, sizes.n);
+                EXPECT_LE(part.k, sizes.k);
+                multiply(part);
+                ++count;
+            });
+            EXPECT_EQ(count, 3 * 3 * 3);
+            EXPECT_EQ(parts, whole) << "transposed: " << trans_a << ", " << trans_b;
+        }
+    }
+}
+
+TEST(GemmKey, OnlyTheLargestProductsHaveParts) {
+    const auto sizes_of = [](const GemmArgs& g) {
+        const cuda::GemmPartSizes sizes = cuda::gemm_part_sizes(g);
+        return std::vector<std::int64_t>{sizes.batch, sizes.n, sizes.k};
+    };
+    using Sizes = std::vector<std::int64_t>;
+    GemmArgs g = legal_args();
+    EXPECT_EQ(sizes_of(g), (Sizes{3, 16, 32}));
+    g.batch = 65535;
+    EXPECT_EQ(sizes_of(g), (Sizes{65535, 16, 32}));
+    g.batch = 70'000;
+    EXPECT_EQ(sizes_of(g), (Sizes{65535, 16, 32}));
+    g = legal_args();
+    g.n = 7'000'000;  // columns of B [k,n] and C
+    g.ldb = 300;      // 2.1e9 elements; 2^31 are 2.147e9
+    EXPECT_EQ(sizes_of(g)[1], 7'000'000);
+    g.ldb = 512;
+    const std::int64_t columns = sizes_of(g)[1];
+    EXPECT_LT(columns * 512, std::int64_t{1} << 31);
+    EXPECT_GE((columns + 256) * 512, std::int64_t{1} << 31);
+    EXPECT_EQ(columns % 256, 0) << "parts are aligned as the whole is";
+    g.ldb = 32;
+    g.ldc = 512;
+    EXPECT_EQ(sizes_of(g)[1], columns);
+    // A gradient of weights sums over all steps: A [m,k] and B^T [n,k].
+    g = legal_args();
+    g.trans_a = false;
+    g.trans_b = true;
+    g.k = 7'000'000;
+    g.lda = 100;
+    g.ldb = 512;
+    EXPECT_EQ(sizes_of(g), (Sizes{3, 16, columns}));
+    g.lda = 512;
+    g.ldb = 100;
+    EXPECT_EQ(sizes_of(g), (Sizes{3, 16, columns}));
+    g.lda = std::int64_t{1} << 40;  // one column at a time is the least
+    EXPECT_EQ(sizes_of(g), (Sizes{3, 16, 1}));
 }
 
 TEST(GemmKey, ProductsThatCannotBeAreNamed) {

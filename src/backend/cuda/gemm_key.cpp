@@ -1,5 +1,6 @@
 #include "src/backend/cuda/gemm_key.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace carousel::cuda {
@@ -112,6 +113,43 @@ GemmAlignments gemm_alignments(const GemmArgs& g) noexcept {
 std::size_t gemm_result_bytes(const GemmArgs& g) noexcept {
     const std::int64_t numel = (g.batch - 1) * g.stride_c + (g.n - 1) * g.ldc + g.m;
     return static_cast<std::size_t>(numel * bytes_of(g.out_dtype));
+}
+
+GemmPartSizes gemm_part_sizes(const GemmArgs& g) noexcept {
+    // Columns that a matrix of this leading dimension may have; whole alignments of them, so that
+    // the parts lie as the whole does.
+    const auto columns = [](std::int64_t ld) -> std::int64_t {
+        const std::int64_t most = kMaxCallElements / std::max<std::int64_t>(ld, 1);
+        return most > kMaxAlignment ? most / kMaxAlignment * kMaxAlignment
+                                    : std::max<std::int64_t>(most, 1);
+    };
+    GemmPartSizes sizes{std::min(g.batch, kMaxCallBatch), std::min(g.n, columns(g.ldc)), g.k};
+    // As stored, A has k columns unless it is transposed, B has n of them, or k if it is.
+    if (!g.trans_a) sizes.k = std::min(sizes.k, columns(g.lda));
+    std::int64_t& along_b = g.trans_b ? sizes.k : sizes.n;
+    along_b = std::min(along_b, columns(g.ldb));
+    return sizes;
+}
+
+GemmArgs gemm_part(const GemmArgs& g, const GemmPartSizes& sizes, std::int64_t batch,
+                   std::int64_t column, std::int64_t term) noexcept {
+    const auto moved = [](const void* base, std::int64_t elements, DType dtype) {
+        return static_cast<const std::byte*>(base) + elements * bytes_of(dtype);
+    };
+    GemmArgs part = g;
+    part.batch = std::min(sizes.batch, g.batch - batch);
+    part.n = std::min(sizes.n, g.n - column);
+    part.k = std::min(sizes.k, g.k - term);
+    part.a = moved(g.a, batch * g.stride_a + term * (g.trans_a ? 1 : g.lda), g.dtype);
+    part.b = moved(
+        g.b, batch * g.stride_b + column * (g.trans_b ? 1 : g.ldb) + term * (g.trans_b ? g.ldb : 1),
+        g.dtype);
+    part.c = const_cast<std::byte*>(moved(g.c, batch * g.stride_c + column * g.ldc, g.out_dtype));
+    if (term > 0) {
+        part.beta = 1.0;
+        part.bias = nullptr;
+    }
+    return part;
 }
 
 GemmKey gemm_key(const GemmArgs& g) noexcept {

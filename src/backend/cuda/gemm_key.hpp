@@ -54,6 +54,37 @@ GemmAlignments gemm_alignments(const GemmArgs& args) noexcept;
 /// Memory that the result touches from args.c on, what lies between its columns included.
 std::size_t gemm_result_bytes(const GemmArgs& args) noexcept;
 
+/// What one call of cuBLASLt is given at most. It has algorithms that put the batch along a grid's z,
+/// which ends at 65535, and some that count a stored matrix' elements in 32 bits, although its
+/// interface has 64.
+inline constexpr std::int64_t kMaxCallBatch = 65535;
+inline constexpr std::int64_t kMaxCallElements = INT32_MAX;
+
+/// Sizes of the parts that a product is multiplied in: batches, columns of C, and terms of its sums.
+/// Its own, for all but the largest.
+struct GemmPartSizes {
+    std::int64_t batch = 1, n = 1, k = 1;
+};
+GemmPartSizes gemm_part_sizes(const GemmArgs& args) noexcept;
+
+/// The part of those sizes, or what is left of them, that begins at batch, column and term. The first
+/// part of a sum brings beta and the bias, the others add to it.
+GemmArgs gemm_part(const GemmArgs& args, const GemmPartSizes& sizes, std::int64_t batch,
+                   std::int64_t column, std::int64_t term) noexcept;
+
+/// Calls `multiply` with the parts of a product, in a fixed order: one after the other on a queue they
+/// are the product.
+template <class Multiply>
+void for_gemm_parts(const GemmArgs& args, const GemmPartSizes& sizes, const Multiply& multiply) {
+    for (std::int64_t batch = 0; batch < args.batch; batch += sizes.batch) {
+        for (std::int64_t column = 0; column < args.n; column += sizes.n) {
+            for (std::int64_t term = 0; term < args.k; term += sizes.k) {
+                multiply(gemm_part(args, sizes, batch, column, term));
+            }
+        }
+    }
+}
+
 /// "f32 gemm of [64,512] x [512,16]": the product in words, for messages.
 std::string gemm_text(const GemmArgs& args);
 

@@ -301,6 +301,10 @@ void GemmLt::run(cudaStream_t stream, const GemmArgs& g) {
     if (const std::string problem = gemm_problem(g); !problem.empty()) {
         throw Error(ErrorCode::kInvalidArgument, "cannot do the " + gemm_text(g) + ": " + problem);
     }
+    for_gemm_parts(g, gemm_part_sizes(g), [&](const GemmArgs& part) { run_part(stream, part); });
+}
+
+void GemmLt::run_part(cudaStream_t stream, const GemmArgs& g) {
     const Product product(g);
     if (product.workspace.bias_copy != nullptr) {
         health_.check(cudaMemcpyAsync(product.workspace.bias_copy, g.bias,

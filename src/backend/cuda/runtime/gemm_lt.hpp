@@ -21,6 +21,7 @@ namespace carousel::cuda {
 ///
 /// The algorithm is the heuristic's first, kept by GemmKey, so equal calls give equal bits; split
 /// sums are added in the compute type in a fixed order (reduction schemes NONE and COMPUTE_TYPE).
+/// The largest products are multiplied in parts (for_gemm_parts).
 /// With tuning on it is the fastest of the heuristic's first kCandidates, timed at the first use of a
 /// key outside a capture; choices that were loaded are used whether tuning is on or not.
 class GemmLt {
@@ -48,6 +49,7 @@ private:
     struct Chosen;
     struct Product;
     void check(cublasStatus_t status, const char* call, const GemmArgs* args = nullptr);
+    void run_part(cudaStream_t stream, const GemmArgs& args);
     Chosen& choose(const Product& product, cudaStream_t stream);
     std::vector<cublasLtMatmulAlgo_t> candidates(const GemmArgs& args, const Chosen& chosen,
                                                  int most);
