@@ -200,6 +200,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t opaque, con
                               const cublasLtMatmulAlgo_t* algo, void* workspace,
                               size_t workspace_bytes, cudaStream_t stream) {
     if (state.refused.count(algo->data[0]) != 0) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (state.in_matmul != nullptr) state.in_matmul();
     ++state.matmuls;
     state.products.push_back({algo->data[0], c, d, stream});
     state.clock_us += state.cost_us[algo->data[0] - state.kFirstAlgo];

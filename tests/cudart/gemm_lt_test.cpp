@@ -127,15 +127,19 @@ TEST_F(RuntimeGemm, HeuristicIsAskedOncePerKey) {
               static_cast<const std::byte*>(g.workspace) + g.workspace_bytes);
 }
 
-// cuBLASLt's heuristic makes calls that a recording thread may not make (13.3: of the context).
+// cuBLASLt's heuristic makes calls that a recording thread may not make (13.3: of the context), and so
+// does the first product of an algorithm, which loads its kernels.
 TEST_F(RuntimeGemm, FirstUseOfAKeyDoesNotSpoilACapture) {
-    lt.in_heuristic = [] {
+    lt.in_heuristic = lt.in_matmul = [] {
         void* memory = nullptr;
         if (cudaMalloc(&memory, 8) == cudaSuccess) cudaFree(memory);
     };
     device->begin_capture(queue);
     device->gemm(queue, product());
     EXPECT_EQ(lt.heuristics, 1);
+    lt.in_matmul = nullptr;
+    device->gemm(queue, product());
+    EXPECT_EQ(lt.matmuls, 2);
     void* graph = device->end_capture(queue, true);
     EXPECT_NE(graph, nullptr);
     device->release_graph(graph);

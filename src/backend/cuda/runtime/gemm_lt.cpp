@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -126,6 +127,7 @@ struct GemmLt::Chosen {
     cublasLtMatmulDesc_t desc = nullptr;
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
     cublasLtMatmulAlgo_t algo{};
+    bool loaded = false;   ///< the algorithm's kernels
     bool settled = false;  ///< stored, timed, or beyond timing: tuning passes it by
 
     explicit Chosen(const Product& product);
@@ -314,8 +316,13 @@ void GemmLt::run_part(cudaStream_t stream, const GemmArgs& g) {
     }
     // Held while enqueuing: the bias pointer travels in the key's descriptor.
     const std::lock_guard lock(mutex_);
-    const Chosen& chosen = choose(product, stream);
+    Chosen& chosen = choose(product, stream);
+    // The first product of an algorithm loads its kernels, which the driver refuses to a thread that
+    // records.
+    std::optional<RelaxedCapture> relaxed;
+    if (!chosen.loaded) relaxed.emplace();
     const cublasStatus_t status = enqueue(product, chosen, chosen.algo, g.c, stream);
+    chosen.loaded = status == CUBLAS_STATUS_SUCCESS;
     check(status, "cublasLtMatmul", &g);
 }
 
