@@ -3,6 +3,7 @@
 #include <cublasLt.h>
 #include <gtest/gtest.h>
 
+#include <thread>
 #include <vector>
 
 #include "tests/cudart/runtime_fixture.hpp"
@@ -161,6 +162,22 @@ TEST_F(RuntimeGemm, LargeBatchesAreMultipliedInParts) {
     EXPECT_EQ(lt.operands[0], static_cast<const float*>(g.a) + 65535L * 1000);
     EXPECT_EQ(lt.operands[1], g.b);
     EXPECT_EQ(lt.beta, 0.25);
+}
+
+// The current device of a thread that has called nothing yet is right where there is one card, but it
+// has no context, which cuBLASLt takes for granted.
+TEST_F(RuntimeGemm, AThreadsFirstCallMayBeAProduct) {
+    device->gemm(queue, product());
+    fake.log.clear();
+    std::thread([&] {
+        fake.current_device = 1;
+        device->gemm(queue, product());
+        device->gemm(queue, product());
+        EXPECT_EQ(fake.current_device, 1);
+    }).join();
+    EXPECT_EQ(fake.count("cudaSetDevice 1"), 1) << "once is enough";
+    EXPECT_EQ(fake.count("cudaSetDevice"), 1);
+    EXPECT_EQ(lt.matmuls, 3);
 }
 
 TEST_F(RuntimeGemm, BatchesHaveStrides) {

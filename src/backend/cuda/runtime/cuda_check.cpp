@@ -9,6 +9,15 @@ namespace {
 
 std::atomic<bool> exiting = false;
 
+/// The device whose context a DeviceScope bound to this thread last.
+thread_local int bound_device = -1;
+
+cudaError_t bind(int index) noexcept {
+    const cudaError_t error = cudaSetDevice(index);
+    if (error == cudaSuccess) bound_device = index;
+    return error;
+}
+
 // Destroyed at exit or dlclose. The flag itself has no destructor and can be read after.
 struct ExitNotice {
     ~ExitNotice() { exiting.store(true, std::memory_order_release); }
@@ -39,6 +48,7 @@ bool is_sticky(cudaError_t error) noexcept {
         case cudaErrorInvalidAddressSpace:
         case cudaErrorInvalidPc:
         case cudaErrorLaunchFailure:
+        case cudaErrorMpsClientTerminated:
         case cudaErrorExternalDevice:
         case cudaErrorUnknown:
 #if CUDART_VERSION >= 13000
@@ -113,13 +123,13 @@ void DeviceHealth::note(cudaError_t error, const char* call) noexcept {
 DeviceScope::DeviceScope(int index) noexcept {
     int current = -1;
     error_ = cudaGetDevice(&current);
-    if (error_ != cudaSuccess || current == index) return;
-    error_ = cudaSetDevice(index);
-    if (error_ == cudaSuccess) previous_ = current;
+    if (error_ != cudaSuccess || (current == index && bound_device == index)) return;
+    error_ = bind(index);
+    if (error_ == cudaSuccess && current != index) previous_ = current;
 }
 
 DeviceScope::~DeviceScope() {
-    if (previous_ >= 0 && cudaSetDevice(previous_) != cudaSuccess) cudaGetLastError();
+    if (previous_ >= 0 && bind(previous_) != cudaSuccess) cudaGetLastError();
 }
 
 RelaxedCapture::RelaxedCapture() noexcept {

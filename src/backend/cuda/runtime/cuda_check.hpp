@@ -52,6 +52,9 @@ private:
 
 /// Makes a device current and restores the caller's. Restoring one that has no context yet makes it:
 /// CUDA has no call that sets a device and does not.
+///
+/// A thread that has called nothing yet has a current device, number 0, but no context. The runtime's
+/// calls bind one; cuBLASLt, parts of which are on the driver, may be the first to be called, and need it.
 class DeviceScope {
 public:
     explicit DeviceScope(int index) noexcept;
