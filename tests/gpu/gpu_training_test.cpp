@@ -1,6 +1,8 @@
 #include <cmath>
 #include <cstdint>
+#include <exception>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "src/train/lm_trainer.hpp"
@@ -70,6 +72,25 @@ TEST_F(GpuTraining, UpdatesAreThoseOfTheCpu) {
             EXPECT_LE(relative_error(card, cpu), history_tolerance(dtype));
         }
     }
+}
+
+// They share the library's own stream, on which each records its step.
+TEST_F(GpuTraining, TrainersOnTwoThreadsDoNotMeet) {
+    const LmConfig config = model(Cell::kLstm, DType::kF32);
+    const std::vector<double> alone = history(config, kCard, 20);
+    std::vector<double> results[2];
+    std::vector<std::thread> threads;
+    for (std::vector<double>& result : results) {
+        threads.emplace_back([&] {
+            try {
+                result = history(config, kCard, 20);
+            } catch (const std::exception& error) {
+                ADD_FAILURE() << error.what();
+            }
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const std::vector<double>& result : results) EXPECT_EQ(result, alone);
 }
 
 TEST_F(GpuTraining, UpdatesRepeatBitForBit) {
