@@ -53,7 +53,7 @@ TEST_F(RuntimeDevice, FailedOpeningLeavesNothing) {
           "cudaMemPoolSetAttribute", "cudaMallocFromPoolAsync", "cudaMemsetAsync"}) {
         device.reset();
         fake.log.clear();
-        fake.fail_once[call] = cudaErrorNotSupported;
+        fake.fail_once[call] = cudaErrorInvalidValue;
         expect_error(ErrorCode::kCuda, call, [&] { device = make_device(); });
         EXPECT_EQ(fake.pools, 0) << call;
         EXPECT_TRUE(fake.device_blocks.empty()) << call;
@@ -190,6 +190,20 @@ TEST_F(RuntimeDevice, DevicesWithoutPoolsUsePlainMemory) {
     EXPECT_EQ(fake.count("cudaFree"), 1);
     EXPECT_EQ(fake.count("cudaMalloc"), 2);
     EXPECT_EQ(fake.count("cudaMallocFromPoolAsync"), 0);
+}
+
+TEST_F(RuntimeDevice, APoolThatCannotBeMadeIsDoneWithout) {
+    device.reset();
+    fake.log.clear();
+    fake.fail_once["cudaMemPoolCreate"] = cudaErrorNotSupported;
+    device = make_device();
+    void* memory = device->allocate(1000, "test");
+    device->release(memory);
+    EXPECT_EQ(fake.count("cudaMallocFromPoolAsync"), 0);
+    EXPECT_EQ(fake.device_blocks.count(memory), 0U);
+    device.reset();
+    EXPECT_EQ(fake.count("cudaStreamDestroy"), fake.count("cudaStreamCreateWithFlags"));
+    EXPECT_EQ(fake.count("cudaEventDestroy"), fake.count("cudaEventCreateWithFlags"));
 }
 
 TEST_F(RuntimeDevice, LaunchesCarryGeometryAttributesAndArguments) {

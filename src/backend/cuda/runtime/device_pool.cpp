@@ -22,7 +22,16 @@ DevicePool::DevicePool(DeviceHealth& health, int index, bool pooled)
         properties.handleTypes = cudaMemHandleTypeNone;
         properties.location.type = cudaMemLocationTypeDevice;
         properties.location.id = index;
-        health_.check(cudaMemPoolCreate(&pool_, &properties), "cudaMemPoolCreate");
+        const cudaError_t error = cudaMemPoolCreate(&pool_, &properties);
+        if (error == cudaErrorNotSupported) {
+            // Devices that are passed on to a sandbox may say that they have pools, and have none.
+            cudaGetLastError();
+            pooled_ = false;
+            health_.note(cudaEventDestroy(event_), "cudaEventDestroy");
+            health_.note(cudaStreamDestroy(stream_), "cudaStreamDestroy");
+            return;
+        }
+        health_.check(error, "cudaMemPoolCreate");
         std::uint64_t keep_all = UINT64_MAX;
         health_.check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep_all),
                       "cudaMemPoolSetAttribute");

@@ -21,7 +21,7 @@ namespace carousel::cuda {
 /// The device must be current in every call. Threads may share it.
 class DevicePool {
 public:
-    /// `pooled` false: the device has no pools; cudaMalloc and cudaFree serve, and release() waits.
+    /// `pooled` false, or no pool to be had: cudaMalloc and cudaFree serve, and release() waits.
     DevicePool(DeviceHealth& health, int index, bool pooled);
     ~DevicePool();
     DevicePool(const DevicePool&) = delete;
