@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <regex>
+#include <utility>
 #include <vector>
 
 #include "bench/core/driver.hpp"
@@ -34,11 +35,12 @@ double rounded(double value) {
     return std::strtod(text.data(), nullptr);
 }
 
-Probes::Probes(int device, const std::string& only)
+Probes::Probes(int device, const std::string& only, std::function<void()> alive)
     : api_(cuda::device_api(device)),
       queue_(api_->default_queue()),
       timer_(make_cuda_timer()),
       only_(only),
+      alive_(std::move(alive)),
       device_(device),
       scratch_(kScratchBytes, api_->device(), "scratch of the probes"),
       flags_(kFlagBytes, api_->device(), "flags"),
@@ -66,6 +68,7 @@ bool Probes::wanted(const std::string& name) const {
 }
 
 void Probes::line(Json about, const std::function<void(Json&)>& measure) {
+    alive_();
     try {
         measure(about);
     } catch (const Error& error) {

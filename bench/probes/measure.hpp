@@ -23,8 +23,8 @@ double rounded(double value);
 /// What carousel_probes measures, a method for each kind; each prints its lines.
 class Probes {
 public:
-    /// `only`: regular expression over the kinds' names.
-    Probes(int device, const std::string& only);
+    /// `only`: regular expression over the kinds' names. `alive` is called before each line's work.
+    Probes(int device, const std::string& only, std::function<void()> alive);
 
     void header() const;
     void footer() const;
@@ -59,6 +59,7 @@ private:
     cuda::Queue queue_;
     std::unique_ptr<QueueTimer> timer_;
     std::string only_;
+    std::function<void()> alive_;
     int device_;
     Buffer scratch_, flags_, status_;
 };

@@ -54,7 +54,7 @@ def be_a_step():
 
 def whole_lines(path):
     """Cuts off the beginning of a line that a killed process left at the end of a file."""
-    if os.path.exists(path):
+    if path and os.path.exists(path):
         with open(path, "r+b") as opened:
             data = opened.read()
             opened.truncate(data.rfind(b"\n") + 1)
@@ -133,6 +133,7 @@ def run_process(step, environment, log_file, timeout_s, more=()):
             reader.join(5.0)
             if not reader.is_alive():
                 stream.close()
+    whole_lines(step.data)
     return status, "".join(lines)
 
 
@@ -201,9 +202,7 @@ class Runner:
 
     def resume(self, step):
         """The step's file of JSON lines: kept if this call goes on with it, else begun anew."""
-        if not step.data:
-            return
-        if self.state.done(step) and os.path.exists(step.data):
+        if step.data and self.state.done(step) and os.path.exists(step.data):
             os.remove(step.data)
         whole_lines(step.data)
 
@@ -213,8 +212,7 @@ class Runner:
         begin = self.clock()
         log_file = os.path.join(self.setting.results, step.key + ".log")
         self.resume(step)
-        statuses = {key: entry["status"] for key, entry in self.state.steps.items()}
-        more = step.at_start(limit, statuses) if step.at_start else []
+        more = step.at_start(limit) if step.at_start else []
         try:
             status, output = run_process(step, self.environment, log_file, limit, more)
         except OSError as error:

@@ -290,6 +290,15 @@ class Lines(unittest.TestCase):
                '"ratio":{"median":2.0},"peer":"cudnn"}')
         self.assertEqual(card_stages.in_brief(row), "A gru f16 train 1.5 ms ratio 2.0 to cudnn")
 
+    def test_figures(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "probes.jsonl")
+            self.assertFalse(card_stages.has_figures(path))
+            for line, has in (('{"probe":"launch","error":"gone"}', False), ('{"probe":"peak","tflops":7}', True)):
+                with open(path, "a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+                self.assertEqual(card_stages.has_figures(path), has)
+
     def test_rows_left(self):
         self.assertEqual(card_stages.rows_left(""), 0)
         self.assertEqual(card_stages.rows_left('{"about":"end","rows_left":["a","b"]}\nand stderr\n'), 2)
