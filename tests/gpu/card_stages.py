@@ -82,8 +82,8 @@ class Builder:
 
 
 # By what it would be worst not to know; suites of other names come after these, and the slow last.
-SUITES_IN_ORDER = ["GpuRnnPass", "GpuRnnSizes", "GpuGraph", "GpuCudnn", "GpuTraining", "GpuRnnAndCpu",
-                   "GpuRnnRepeat", "GpuRnnMask", "GpuTrainGraph"]
+SUITES_IN_ORDER = ["GpuRnnPass", "GpuRnnSizes", "GpuProducts", "GpuGraph", "GpuCudnn", "GpuTraining",
+                   "GpuRnnAndCpu", "GpuRnnRepeat", "GpuRnnMask", "GpuTrainGraph"]
 SLOW_SUITES = {"GpuRnnHuge": 300, "GpuRnnPass": 300}
 # Have stages of their own.
 ELSEWHERE = ("GpuConformance", "GpuWordModel", "GpuRnnLine")

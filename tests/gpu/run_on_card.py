@@ -4,9 +4,10 @@
     python3 run_on_card.py --out DIR [--budget-s 1500] [--only tests,train] [--skip probes]
 
 Stages run in order of value, every step a process of its own with a time limit, under a budget for
-all. A step that fails or hangs stops nothing. DIR gets state.json, which a second call continues from,
-and after every step summary.txt and one archive of logs and results a call: when this program is
-killed, what was done before is there, and its step is ended with it.
+all. A step that fails or hangs stops nothing. After every step DIR gets state.json, which a second call
+continues from, summary.txt, and one archive of logs and results a call: when this program is killed, what
+was done before is there, and its step is ended with it. The work folder has a state.json as well, and a
+second call may have another DIR with the same --work.
 
 Exit status: 0 all that ran passed; 1 something failed; 2 wrong usage; 3 no usable device; 4 the budget
 ended before the last step.
@@ -61,18 +62,20 @@ def whole_lines(path):
 
 
 class State:
-    """What was done, written after every step."""
+    """What was done, written after every step, to two folders: either may be emptied between calls."""
 
-    def __init__(self, file):
-        self.file = file
+    def __init__(self, folders):
+        self.files = [os.path.join(folder, "state.json") for folder in folders]
         self.steps = {}
         self.calls = 0
-        try:
-            with open(file, encoding="utf-8") as opened:
-                stored = json.load(opened)
-            self.steps, self.calls = stored["steps"], stored["calls"]
-        except FileNotFoundError:
-            pass
+        for file in self.files:
+            try:
+                with open(file, encoding="utf-8") as opened:
+                    stored = json.load(opened)
+            except FileNotFoundError:
+                continue
+            if stored["calls"] > self.calls:
+                self.steps, self.calls = stored["steps"], stored["calls"]
 
     def done(self, step):
         return self.steps.get(step.key, {}).get("status") in DONE
@@ -82,9 +85,10 @@ class State:
         self.write()
 
     def write(self):
-        with open(self.file + ".new", "w", encoding="utf-8") as opened:
-            json.dump({"calls": self.calls, "steps": self.steps}, opened, indent=1)
-        os.replace(self.file + ".new", self.file)
+        for file in self.files:
+            with open(file + ".new", "w", encoding="utf-8") as opened:
+                json.dump({"calls": self.calls, "steps": self.steps}, opened, indent=1)
+            os.replace(file + ".new", file)
 
 
 def stop(process):
@@ -162,7 +166,7 @@ class Runner:
         self.clock = clock
         self.keep = lambda keys: None  # called with the keys so far after every step that ran
         self.started = clock()
-        self.state = State(os.path.join(options.out, "state.json"))
+        self.state = State([options.out, setting.results])
         self.state.calls += 1
         self.state.write()
         self.no_device = no_device

@@ -234,6 +234,15 @@ class Running(unittest.TestCase):
         self.assertEqual(self.bundle.run("--skip", "smoke,tests,train,sanitizer,conformance,benchmark"), 1)
         self.assertEqual(self.bundle.detail("headline.cudnn"), "1 rows failed")
 
+    def test_the_work_folder_is_enough_to_go_on(self):
+        self.assertEqual(self.bundle.run("--skip", "sanitizer"), 0)
+        self.bundle.tests("exit 1")
+        work = self.bundle.out + "-work"
+        self.bundle.out = os.path.join(self.bundle.folder.name, "elsewhere")
+        self.assertEqual(self.bundle.run("--skip", "sanitizer", "--work", work), 0, "done before")
+        self.assertEqual(self.bundle.state()["tests.GpuRnnPass"], "passed")
+        self.assertEqual(os.listdir(self.bundle.out).count("results-2.tar.gz"), 1)
+
     def test_when_the_runner_is_killed_what_was_done_is_kept_and_nothing_goes_on(self):
         mark = os.path.join(self.bundle.folder.name, "pid")
         self.bundle.tests(f'case "$1" in *GpuRnnSizes*) echo $$ > {mark}; exec sleep 100;; esac')
