@@ -124,22 +124,17 @@ private:
 
     /// At the row's own size, every side against ours: states, their gradients, and weights'.
     bool agree() {
-        Outcome ours;
         for (std::size_t i = 0; i < runners_.size(); ++i) {
             Runner& runner = runners_[i];
             tell(options_, runner.maker->name);
             attempt(venue_, runner.reason, [&] {
                 arena_->clear_outputs();
                 run_once(*runner.side, case_, venue_);
-                if (i == 0) ours = runner.side->outcome(true);
-                const bool comparable = i != 0 && runner.maker->checked &&
-                                        (case_.row.reset <= 0.0 || runner.maker->resets);
-                if (!comparable) return;
-                const double error = relative_error(*problem_, runner.side->outcome(true), ours);
-                const double allowed = kFullSizeFactor * allowed_for(*runner.maker, case_);
-                if (!(error <= allowed)) {
-                    runner.reason = "differs from ours at the row's own size: " + number(error) +
-                                    "; allowed is " + number(allowed);
+                if (i == 0) {
+                    ours_ = runner.side->outcome(true);
+                } else if (comparable(*runner.maker)) {
+                    runner.reason =
+                        difference_of(runner, "differs from ours at the row's own size");
                 }
             });
             if (i == 0 && !runner.reason.empty()) {
@@ -148,7 +143,29 @@ private:
             }
         }
         forget_failed();
+        if (!venue_.replays()) ours_ = {};
         return true;
+    }
+
+    bool comparable(const SideMaker& maker) const {
+        return maker.checked && (case_.row.reset <= 0.0 || maker.resets);
+    }
+
+    /// `what` and by how much, if a side's last results are not those that ours had; else empty.
+    std::string difference_of(const Runner& runner, const char* what) const {
+        const double error = relative_error(*problem_, runner.side->outcome(true), ours_);
+        const double allowed = kFullSizeFactor * allowed_for(*runner.maker, case_);
+        if (error <= allowed) return "";
+        return std::string(what) + ": " + number(error) + "; allowed is " + number(allowed);
+    }
+
+    /// Of a contender that is warm: one turn gives the results of plain work.
+    void check_replay(const Contender& contender, const Runner& runner) {
+        arena_->clear_outputs();
+        contender.turn();
+        venue_.wait();
+        const std::string why = difference_of(runner, "its replay differs from plain work");
+        if (!why.empty()) throw Error(ErrorCode::kInternal, why);
     }
 
     void forget_failed() {
@@ -195,6 +212,15 @@ private:
             contender.warm_up = watched(std::move(contender.warm_up), maker);
             contender.turn = watched(std::move(contender.turn), maker);
         }
+        // One pass has all of the work; in a recording of it, addresses and lengths could be stale.
+        const bool whole = pass == Pass::kTrain || case_.inference_only;
+        if (venue_.replays() && whole && contenders.size() > 1 && comparable(maker)) {
+            contenders.front().check = [this, i, way = contenders.front()] {
+                way.warm_up();
+                check_replay(way, runners_[i]);
+                return 0.0;
+            };
+        }
         return contenders;
     }
 
@@ -211,6 +237,7 @@ private:
     std::unique_ptr<Problem> problem_;
     std::unique_ptr<Arena> arena_;
     std::vector<Runner> runners_;  ///< ours first
+    Outcome ours_;                 ///< of plain work, if replays are compared with it
 };
 
 void append(PassResult& result, const PassResult& later) {

@@ -24,6 +24,8 @@ public:
     virtual double trial_ms(Side& side, Arena& arena, Pass pass) = 0;
     /// Measures of the machine that a pass of this case depends on, by name; asked before and after it.
     virtual std::map<std::string, double> look(const GridCase&) { return {}; }
+    /// True if the preferred way of a pass replays a recording: then its results are checked as well.
+    virtual bool replays() const { return false; }
     /// True if caches are emptied before each repetition.
     virtual bool flushes_caches() const { return false; }
 };

@@ -26,7 +26,7 @@ public:
     }
 
     std::string name() const { return side_.name() + " " + replay_name(replay_); }
-    /// Runs twice, records the graph, and finds how many repetitions make a turn.
+    /// Once: runs twice, records the graph, and finds how many repetitions make a turn.
     void warm_up();
     double turn_ms() {
         begin_turn();
@@ -50,6 +50,7 @@ private:
     std::shared_ptr<cuda::GraphCache> graphs_;
     std::string key_;
     int repetitions_ = 1;
+    bool warm_ = false;
 };
 
 void GpuContender::run() {
@@ -105,6 +106,7 @@ double GpuContender::timed_ms(int repetitions) {
 }
 
 void GpuContender::warm_up() {
+    if (warm_) return;
     begin_turn();
     prepare();
     run();
@@ -122,6 +124,7 @@ void GpuContender::warm_up() {
     const int least = ms < venue_.turn_ms ? venue_.min_repetitions : 1;
     repetitions_ = static_cast<int>(
         std::clamp(std::ceil(wanted), static_cast<double>(least), double{kMaxRepetitions}));
+    warm_ = true;
 }
 
 }  // namespace

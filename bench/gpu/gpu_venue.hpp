@@ -45,6 +45,7 @@ public:
     std::vector<Contender> contenders(Side& side, Arena& arena, Pass pass) override;
     /// As a graph, where the work can be recorded: plain launches say how fast the host is.
     double trial_ms(Side& side, Arena& arena, Pass pass) override;
+    bool replays() const override { return true; }
     bool flushes_caches() const override { return flush_bytes > 0; }
 };
 

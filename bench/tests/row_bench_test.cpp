@@ -51,6 +51,7 @@ struct Behaviour {
     std::string refuses;         ///< message of the constructor's exception
     bool breaks_device = false;  ///< its backward takes the device with it, in other words
     bool fails = false;          ///< its backward fails
+    bool replays_wrong = false;
     bool changes_reserve = false;
     int backwards_without_reserve = 0;  ///< counted
 };
@@ -83,6 +84,8 @@ public:
         Outcome out = reference_outcome(problem_.grid_case, problem_.grid_case.row.reset > 0, 1);
         const bool small = problem_.grid_case.seq_len <= 16;
         out.hy[0] += small ? behaviour_.wrong_by : behaviour_.wrong_at_size;
+        const bool replayed = dynamic_cast<test::QueuedDevice&>(*api_).graph_launches > 0;
+        if (behaviour_.replays_wrong && replayed) out.hy[0] += 100.0;
         if (states_and_weights) out.y.clear();
         return out;
     }
@@ -259,6 +262,28 @@ TEST_F(BenchRow, WhoseWorkLostTheDeviceIsKnown) {
                  Error);
     EXPECT_EQ(last, "breaks");
     device_->lost = false;
+}
+
+TEST_F(BenchRow, ReplaysAreCheckedLikePlainWork) {
+    Behaviour ours, wrong, right;
+    wrong.replays_wrong = true;
+    const auto timed = [&] {
+        return run_row(case_, venue_, maker("carousel", ours),
+                       {maker("wrong", wrong), maker("right", right)}, options_);
+    };
+    const Verdict train = timed().passes.at(4).verdict;
+    ASSERT_EQ(train.peers.size(), 5u) << "two ways of each, and another of ours";
+    EXPECT_EQ(train.ours.name, "carousel graph");
+    EXPECT_EQ(train.peers[1].name, "wrong graph");
+    EXPECT_NE(train.peers[1].refused.find("its replay differs"), std::string::npos);
+    for (const std::size_t sound : {0, 2, 3, 4}) EXPECT_EQ(train.peers[sound].refused, "");
+
+    device_->graph_launches = 0;
+    ours.replays_wrong = true;
+    const RowResult result = timed();
+    EXPECT_NE(result.passes.at(4).verdict.ours.refused.find("its replay differs"),
+              std::string::npos);
+    EXPECT_TRUE(json_lines(result, report("right")).back().contains("skipped"));
 }
 
 TEST_F(BenchRow, TheSideInWorkIsToldBeforeEachTurn) {
