@@ -201,6 +201,7 @@ std::unique_ptr<TrainRun> TrainRun::start(const TrainFlags& flags, const TrainFl
     run->make_trainer();
     run->resolve_lengths();
     io::make_folder(run->folder_);
+    run->lock_ = std::make_unique<io::FolderLock>(run->folder_);
     if (flags.text.empty()) io::write_file_atomic(run->folder_ + "/text.txt", builtin_text());
     io::write_file_atomic(run->folder_ + "/config.json", run->config_json(table).dump(2) + "\n");
     run->describe();
@@ -225,6 +226,7 @@ std::unique_ptr<TrainRun> TrainRun::resume(TrainFlags& flags, TrainFlagTable& ta
     table.apply_run(config, path);
     std::unique_ptr<TrainRun> run(new TrainRun(flags));
     run->folder_ = folder;
+    run->lock_ = std::make_unique<io::FolderLock>(folder);
     run->keep_tuning_file();
     // A run that goes on on the CPU leaves the file of its device alone.
     if (!table.given("tune_products") && resolve_device(flags.device).type == DeviceType::kCpu) {

@@ -7,6 +7,7 @@
 
 #include "src/cli/train_flags.hpp"
 #include "src/cli/tuned_products.hpp"
+#include "src/io/folder_lock.hpp"
 #include "src/train/checkpoint.hpp"
 
 namespace carousel::cli {
@@ -37,6 +38,7 @@ private:
 
     TrainFlags flags_;
     std::string folder_;
+    std::unique_ptr<io::FolderLock> lock_;  ///< of folder_: one process writes a run
     data::Vocabulary vocabulary_;
     std::vector<std::int32_t> tokens_;
     std::string text_hash_;

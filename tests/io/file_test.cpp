@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "carousel/error.hpp"
+#include "src/io/folder_lock.hpp"
 #include "src/io/json.hpp"
 #include "src/io/safetensors.hpp"
 
@@ -67,6 +68,22 @@ TEST_F(FileTest, AtomicWriteReplacesAndKeepsAccessRights) {
     ASSERT_EQ(::stat(path("a").c_str(), &info), 0);
     EXPECT_EQ(info.st_mode & 0777, 0640u);
     EXPECT_EQ(names(), std::vector<std::string>{"a"});
+}
+
+TEST_F(FileTest, AFolderHasOneOwnerAtATime) {
+    {
+        const FolderLock first(folder_);
+        try {
+            const FolderLock second(folder_);
+            FAIL() << "two owners";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.code(), ErrorCode::kIo);
+            EXPECT_THAT(error.what(), HasSubstr("'" + folder_ + "' is in use"));
+        }
+    }
+    const FolderLock again(folder_);
+    EXPECT_TRUE(names().empty());
+    EXPECT_THROW(FolderLock(path("missing")), Error);
 }
 
 TEST_F(FileTest, WithoutCommitNothingChanges) {

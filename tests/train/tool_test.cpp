@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <nlohmann/json.hpp>
 
+#include "src/io/folder_lock.hpp"
 #include "tests/train/train_support.hpp"
 
 #if defined(CAROUSEL_TOOL)
@@ -264,6 +265,20 @@ TEST_F(Tool, InterruptedRunsSaveAndSayHowToContinue) {
               0);
     EXPECT_EQ(content(folder_ / "run/last/model.safetensors"),
               content(folder_ / "whole/last/model.safetensors"));
+}
+
+TEST_F(Tool, OneProcessWritesARun) {
+    ASSERT_EQ(run("train" + small_ + "--steps 5 --out run").code, 0);
+    {
+        const io::FolderLock lock(folder_ / "run");
+        expect_failure("train --resume run --steps 9", 1, {"'run' is in use", "another process"});
+        std::filesystem::create_directory(folder_ / "new");
+        const io::FolderLock early(folder_ / "new");
+        expect_failure("train" + small_ + "--steps 5 --out new", 1, {"'new' is in use"});
+        EXPECT_TRUE(std::filesystem::is_empty(folder_ / "new"));
+        EXPECT_EQ(run("sample run --length 5").code, 0);
+    }
+    EXPECT_EQ(run("train --resume run --steps 9").code, 0);
 }
 
 TEST_F(Tool, AFullDiskKeepsTheOldCheckpoint) {
