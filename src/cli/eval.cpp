@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -44,6 +45,11 @@ int eval(const EvalFlags& flags) {
     const train::Evaluation result =
         train::evaluate(*model, tokens.data(), static_cast<std::int64_t>(tokens.size()), 1);
     const double loss = result.loss();
+    if (!std::isfinite(loss)) {
+        throw Error(ErrorCode::kIo,
+                    "the loss of the text is not a finite number: the weights in '" + folder +
+                        "' are too large, the training has diverged");
+    }
     if (flags.json) {
         const nlohmann::ordered_json json = {{"loss_nats", loss},
                                              {"perplexity", perplexity(loss)},

@@ -275,12 +275,27 @@ void TrainRun::evaluate(TrainProgress& progress, bool on_schedule) {
                      {"validation_bits_per_char", bits_per_char(result.loss())},
                      {"validation_perplexity", perplexity(result.loss())}}
             .dump());
+    if (!std::isfinite(result.loss())) {
+        return note_divergence("the validation loss after update " +
+                               std::to_string(trainer_->steps_done()));
+    }
+    diverged_ = false;
     if (progress_.has_best && !(result.loss() < progress_.best_loss)) return;
     progress_.has_best = true;
     progress_.best_loss = result.loss();
     progress_.best_step = trainer_->steps_done();
     progress_.cursor = batcher_->cursor();
     train::save_checkpoint(folder_, "best", *trainer_, vocabulary_, progress_);
+}
+
+/// Says so once. The run goes on, since updates with gradients that are not finite change nothing; if no
+/// validation loss is finite again, it ends as failed.
+void TrainRun::note_divergence(const std::string& what) {
+    if (diverged_) return;
+    diverged_ = true;
+    note("carousel: " + what +
+         " is not a finite number: the training has diverged. Start again with a lower --lr, or a "
+         "lower --clip-norm.");
 }
 
 void TrainRun::save_last() {
@@ -296,6 +311,9 @@ void TrainRun::finish_step(TrainProgress& progress) {
     if (!pending_.valid()) return;
     const train::LmTrainer::StepResult result = trainer_->finish_step(std::move(pending_));
     progress.update(result.number, result);
+    if (!std::isfinite(result.loss())) {
+        note_divergence("the loss of update " + std::to_string(result.number));
+    }
     ordered_json line = {{"step", result.number},
                          {"loss_nats", result.loss()},
                          {"bits_per_char", bits_per_char(result.loss())},
@@ -347,7 +365,7 @@ int TrainRun::train() {
         return kExitInterrupted;
     }
     report_end();
-    return kExitDone;
+    return diverged_ ? kExitFailed : kExitDone;
 }
 
 void TrainRun::report_end() {
@@ -359,6 +377,7 @@ void TrainRun::report_end() {
                       static_cast<long long>(progress_.best_step));
         note(text);
     }
+    if (diverged_ && !progress_.has_best) return;  // there are no weights to use
     if (splits_.test.size() >= 2) {
         const auto model = train::load_model(
             train::checkpoint_folder(folder_), trainer_->config(), trainer_->model().max_steps(),

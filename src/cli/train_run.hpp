@@ -34,6 +34,7 @@ private:
     void finish_step(class TrainProgress& progress);
     void evaluate(class TrainProgress& progress, bool on_schedule);
     void save_last();
+    void note_divergence(const std::string& what);
     void report_end();
 
     TrainFlags flags_;
@@ -51,6 +52,7 @@ private:
     std::int64_t total_steps_ = 0, eval_every_ = 0, save_every_ = 0;
     double updates_per_epoch_ = 0.0;
     std::int64_t saved_step_ = -1, evaluated_step_ = -1;
+    bool diverged_ = false;  ///< a loss was not finite, and no validation loss since
     std::vector<std::string> pending_metrics_;
 };
 

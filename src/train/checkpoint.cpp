@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
@@ -211,11 +213,24 @@ void read_to_device(const io::SafetensorsFile& file, const StateView& view, Devi
     copy_to_device(view.data, copy.data(), copy.size(), device);
 }
 
+template <class T>
+bool all_finite(const std::vector<std::byte>& values) {
+    const T* begin = reinterpret_cast<const T*>(values.data());
+    return std::all_of(begin, begin + values.size() / sizeof(T),
+                       [](T value) { return std::isfinite(value); });
+}
+
 void read_weights(const io::SafetensorsFile& file, ParameterSet& params) {
     const DType dtype = accumulator_dtype(params.context().dtype());
     for (std::size_t i = 0; i < params.infos().size(); ++i) {
         const ParameterInfo& info = params.infos()[i];
-        read_to_device(file, {info.name, info.shape, dtype, params.master(i).data},
+        std::vector<std::byte> values(bytes_of(info.shape, dtype));
+        read_tensor(file, info.name, info.shape, dtype, values.data());
+        if (!(dtype == DType::kF64 ? all_finite<double>(values) : all_finite<float>(values))) {
+            refuse("'" + file.path() + "': tensor '" + info.name +
+                   "' has values that are not finite; the training that wrote it has diverged");
+        }
+        copy_to_device(params.master(i).data, values.data(), values.size(),
                        params.context().device());
     }
     params.values_from_masters();

@@ -281,6 +281,24 @@ TEST_F(Tool, OneProcessWritesARun) {
     EXPECT_EQ(run("train --resume run --steps 9").code, 0);
 }
 
+TEST_F(Tool, ATrainingThatDivergesFailsAndIsNoModel) {
+    const std::string sentence = "is not a finite number: the training has diverged";
+    write(folder_ / "far.json", R"({"lr": 1e300})");  // the first update makes weights infinite
+    const Outcome trained =
+        run("train" + small_ + "--config far.json --steps 8 --eval-every 4 --out run");
+    EXPECT_EQ(trained.code, 1) << trained.err;
+    const std::size_t first = trained.err.find(sentence);
+    ASSERT_NE(first, std::string::npos) << trained.err;
+    EXPECT_EQ(trained.err.find(sentence, first + 1), std::string::npos) << trained.err;
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "run/best"));
+    expect_failure("sample run --length 5", 1, {"last/model.safetensors", "not finite"});
+    expect_failure("eval run --text text.txt", 1, {"last/model.safetensors", "not finite"});
+    expect_failure("train --resume run --steps 20", 1, {"last/model.safetensors", "not finite"});
+    // Weights that are finite, and too large for sums.
+    expect_failure("train" + small_ + "--init uniform:3e38 --steps 2 --out large", 1, {sentence});
+    expect_failure("eval large --text text.txt", 1, {"the loss", "not a finite number", "large"});
+}
+
 TEST_F(Tool, AFullDiskKeepsTheOldCheckpoint) {
     ASSERT_EQ(run("train" + small_ + "--steps 5 --out run").code, 0);
     const std::string before = content(folder_ / "run/last/model.safetensors");
