@@ -1,6 +1,7 @@
 #include "src/cli/common.hpp"
 
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,15 +19,24 @@ namespace carousel::cli {
 
 namespace {
 
+// One interruption may arrive twice: `timeout` and batch systems signal a process and then its group.
+constexpr std::int64_t kSameInterruptMs = 300;
+
 volatile sig_atomic_t g_interrupted = 0;
+std::int64_t g_interrupted_ms = 0;  ///< read and written by the handler alone
 std::string g_program = "carousel";
 
 void note_interrupt(int) {
-    if (g_interrupted != 0) {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    const std::int64_t now_ms = std::int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
+    if (g_interrupted == 0) {
+        g_interrupted_ms = now_ms;
+        g_interrupted = 1;
+    } else if (now_ms - g_interrupted_ms > kSameInterruptMs) {
         io::remove_unfinished_files();
         ::_exit(kExitInterrupted);
     }
-    g_interrupted = 1;
 }
 
 [[noreturn]] void fail_output(int error_number) {
@@ -117,7 +127,10 @@ std::string program() { return shell_quoted(g_program); }
 void catch_interrupts() {
     struct sigaction action {};
     action.sa_handler = note_interrupt;
+    // One at a time: the handler keeps a time of its own.
     sigemptyset(&action.sa_mask);
+    sigaddset(&action.sa_mask, SIGINT);
+    sigaddset(&action.sa_mask, SIGTERM);
     action.sa_flags = SA_RESTART;
     sigaction(SIGINT, &action, nullptr);
     sigaction(SIGTERM, &action, nullptr);

@@ -38,7 +38,8 @@ std::string shell_quoted(const std::string& path);
 void set_program(const char* name);
 std::string program();
 
-/// From now on Ctrl-C (and SIGTERM) only sets a flag; a second one ends the program at once.
+/// From now on Ctrl-C (and SIGTERM) only sets a flag; another one, 0.3 s later or more, ends the
+/// program at once.
 /// Without this call they end it, with exit code 130.
 void catch_interrupts();
 bool interrupted() noexcept;

@@ -246,11 +246,10 @@ TEST_F(Tool, ConfigFileGivesFlagsAndTheCommandLineWins) {
 }
 
 TEST_F(Tool, InterruptedRunsSaveAndSayHowToContinue) {
-    // timeout sends what Ctrl-C sends, once (without --foreground twice: to the tool and to its group, and
-    // a second Ctrl-C ends the tool at once).
+    // timeout sends what Ctrl-C sends, twice: to the tool and to its group. That is one interruption.
     const Outcome stopped = run(
         "train" + small_ + "--steps 1000000 --save-every 1000000 --eval-every 1000000 --out run",
-        "timeout --foreground --preserve-status -s INT 1.5");
+        "timeout --preserve-status -s INT 1.5");
     EXPECT_EQ(stopped.code, 130) << stopped.err;
     EXPECT_NE(stopped.err.find(" train --resume run"), std::string::npos) << stopped.err;
     const auto config = nlohmann::json::parse(content(folder_ / "run/config.json"));
