@@ -53,7 +53,8 @@ struct RnnSpec {
     std::int64_t num_states() const noexcept { return num_layers * num_directions(); }
 };
 
-/// Checks every rule of a spec. InvalidArgument names the field, its value and the rule.
+/// Checks every rule of a spec. InvalidArgument names the field, its value and the rule; Unsupported:
+/// more than 65,536 layers.
 CAROUSEL_API void validate(const RnnSpec& spec);
 
 /// One line: "lstm f32 L2 D1 I512 H512 bias double".

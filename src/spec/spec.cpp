@@ -55,6 +55,9 @@ namespace {
     throw Error(ErrorCode::kInvalidArgument, sentence);
 }
 
+// Names, shapes and steps are kept for every layer, so an absurd number must not be tried.
+constexpr std::int64_t kMostLayers = 65536;
+
 void check_positive(const char* name, std::int64_t value) {
     if (value < 1)
         fail(std::string(name) + " is " + std::to_string(value) + "; expected at least 1");
@@ -115,6 +118,11 @@ void validate(const RnnSpec& spec) {
     check_positive("input_size", spec.input_size);
     check_positive("hidden_size", spec.hidden_size);
     check_positive("num_layers", spec.num_layers);
+    if (spec.num_layers > kMostLayers) {
+        throw Error(ErrorCode::kUnsupported, "num_layers is " + std::to_string(spec.num_layers) +
+                                                 "; at most " + std::to_string(kMostLayers) +
+                                                 " layers can be stacked");
+    }
     if (spec.proj_size < 0) {
         fail("proj_size is " + std::to_string(spec.proj_size) +
              "; expected 0 (none) or a positive size");

@@ -272,6 +272,13 @@ TEST(ToolExplain, PrintsThePlan) {
     EXPECT_THAT(lines[0]["plan"].get<std::string>(), HasSubstr("stepwise"));
 }
 
+TEST(ToolExplain, AnAbsurdNumberOfLayersIsRefusedAtOnce) {
+    const ToolResult result =
+        run_tool({"explain", "rnn", "--layers", "100000000", "--hidden", "2", "--device", "cpu"});
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_THAT(result.err, HasSubstr("num_layers is 100000000; at most 65536 layers"));
+}
+
 TEST(ToolExplain, WhatThisMachineCannotDoIsExitCode1WithTheReason) {
     const ToolResult result = run_tool({"explain", "rnn", "--dtype", "bf16", "--device", "cpu"});
     EXPECT_EQ(result.exit_code, 1);
