@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -93,13 +94,34 @@ void run_layer(const RunOptions& options, Device device, const Dims& dims, const
     backward(plan, back);
 }
 
+/// The output replaces the file under its name, which must not be what the run reads.
+void check_output(const RunOptions& options) {
+    for (const std::string& input : {options.weights, options.input}) {
+        std::error_code one_is_missing;
+        if (!std::filesystem::equivalent(options.output, input, one_is_missing)) continue;
+        throw Error(ErrorCode::kInvalidArgument, "--output '" + options.output + "' is the file '" +
+                                                     input + "' that is read; name another one.");
+    }
+}
+
+/// Without --dtype the type is that of x, which a CPU may not compute in.
+void check_type_of_x(const RunOptions& options, Device device, DType dtype) {
+    const bool narrow = dtype != DType::kF32 && dtype != DType::kF64;
+    if (!options.dtype.empty() || device.type != DeviceType::kCpu || !narrow) return;
+    throw Error(ErrorCode::kUnsupported,
+                "'" + options.input + "': x is " + dtype_name(dtype) +
+                    ", and the CPU computes in f32 and f64; add --dtype f32 to convert it.");
+}
+
 int run(const RunOptions& options) {
     const Cell cell = cell_parse(options.cell);
     const Device device = resolve_device(options.device);
+    check_output(options);
     const auto weights_file = io::SafetensorsFile::open(options.weights);
     const auto input_file = io::SafetensorsFile::open(options.input);
     DType dtype = DType::kF32;
     Dims dims = read_dims(input_file, options.dtype, dtype);
+    check_type_of_x(options, device, dtype);
     io::RnnWeights weights = io::load_rnn_weights(weights_file, cell, dtype, options.prefix);
     dims.spec = weights.spec;
     if (!weights.others.empty()) {

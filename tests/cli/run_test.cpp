@@ -307,6 +307,27 @@ TEST_F(ToolRunFiles, HalfPrecisionFilesAreWidened) {
     expect_near(out, "y", {2, 1}, {h0, std::tanh(w * x1 + u * h0)}, io::StoredType::kF64, 1e-14);
 }
 
+TEST_F(ToolRunFiles, HalfPrecisionInputWithoutDtypeSaysHowToConvertIt) {
+    FileContent input(DType::kF64);
+    input.add("x", DType::kF16, {1, 1, 3}, std::string("\x00\x3e\x00\xb4\x00\x3e", 6));
+    input_ = input;
+    expect_failure("x is f16, and the CPU computes in f32 and f64; add --dtype f32");
+}
+TEST_F(ToolRunFiles, AnOutputThatIsAnInputIsRefused) {
+    weights_.write(folder_.file("w.safetensors"));
+    input_.write(folder_.file("in.safetensors"));
+    const std::string weights = io::read_file(folder_.file("w.safetensors"));
+    std::filesystem::create_symlink("w.safetensors", folder_.file("link"));
+    for (const char* name : {"w.safetensors", "in.safetensors", "link"}) {
+        const ToolResult result =
+            run_tool({"run", "--cell", cell_, "--weights", folder_.file("w.safetensors"), "--input",
+                      folder_.file("in.safetensors"), "--output", folder_.file(name)});
+        EXPECT_EQ(result.exit_code, 2) << name;
+        EXPECT_THAT(result.err, HasSubstr("name another one")) << name;
+    }
+    EXPECT_EQ(io::read_file(folder_.file("w.safetensors")), weights);
+}
+
 TEST_F(ToolRunFiles, MissingTensorIsNamed) {
     weights_.remove("weight_hh_l1");
     expect_failure("tensor 'weight_hh_l1' is missing");
