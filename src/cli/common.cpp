@@ -52,6 +52,12 @@ bool is_number(const std::string& text, double& value) {
     return !text.empty() && *end == '\0' && std::isfinite(value);
 }
 
+/// "" if a number is small enough to count with; the parser takes the largest one for what is larger.
+std::string size_problem(const std::string& text, double value) {
+    constexpr double kLargest = 9007199254740992.0;  // 2^53
+    return value <= kLargest ? "" : "Value " + text + " is too large; the most is 2^53.";
+}
+
 /// Any number of 64 bits. The parser itself takes what is too large for the largest of them.
 std::string seed_problem(const std::string& text) {
     errno = 0;
@@ -61,6 +67,8 @@ std::string seed_problem(const std::string& text) {
     if (whole && *end == '\0' && errno == 0) return "";
     return "Value " + text + " is not a whole number from 0 to 2^64-1.";
 }
+
+constexpr int kMostThreads = 1024;  // of a pool
 
 // The texts of flags that several commands have, so that a flag means the same everywhere.
 constexpr const char* kDeviceText = "Device to run on: cpu, cuda, cuda:<index>, or auto (the best)";
@@ -142,7 +150,7 @@ CLI::Option* flag_device(CLI::App& app, std::string& device) {
     return flag(app, "--device", device, kDeviceText);
 }
 CLI::Option* flag_threads(CLI::App& app, int& threads) {
-    return flag(app, "--threads", threads, kThreadsText)->check(CLI::Range(0, 4096));
+    return flag(app, "--threads", threads, kThreadsText)->check(CLI::Range(0, kMostThreads));
 }
 CLI::Option* flag_dtype(CLI::App& app, std::string& dtype) {
     return flag(app, "--dtype", dtype, kDTypeText);
@@ -170,7 +178,7 @@ CLI::Option* flag_seq_len(CLI::App& app, std::int64_t& seq_len) {
 }
 
 CLI::Option* flag_threads(CLI::App& app, std::vector<int>& threads) {
-    return flag(app, "--threads", threads, kThreadsText)->check(CLI::Range(0, 4096));
+    return flag(app, "--threads", threads, kThreadsText)->check(CLI::Range(0, kMostThreads));
 }
 CLI::Option* flag_dtype(CLI::App& app, std::vector<std::string>& dtype) {
     return flag(app, "--dtype", dtype, kDTypeText);
@@ -194,7 +202,7 @@ CLI::Option* flag_seq_len(CLI::App& app, std::vector<std::int64_t>& seq_len) {
 CLI::Validator above_zero() {
     const auto problem = [](const std::string& text) {
         double value = 0.0;
-        if (is_number(text, value) && value > 0.0) return std::string();
+        if (is_number(text, value) && value > 0.0) return size_problem(text, value);
         return "Value " + text + " is not a number above 0.";
     };
     return CLI::Validator(problem, "POSITIVE");
@@ -203,7 +211,7 @@ CLI::Validator above_zero() {
 CLI::Validator at_least_zero() {
     const auto problem = [](const std::string& text) {
         double value = 0.0;
-        if (is_number(text, value) && value >= 0.0) return std::string();
+        if (is_number(text, value) && value >= 0.0) return size_problem(text, value);
         return "Value " + text + " is not a number from 0 on.";
     };
     return CLI::Validator(problem, "NONNEGATIVE");

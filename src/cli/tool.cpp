@@ -102,13 +102,27 @@ std::string explain_usage(const CLI::App& app, const std::vector<std::string>& w
     return "";
 }
 
+/// What the values of a flag are called.
+std::string kind_of(const CLI::App& command, const std::string& flag) {
+    const CLI::Option* option = command.get_option_no_throw(flag);
+    const std::string type = option == nullptr ? "" : option->get_type_name();
+    if (type.rfind("INT", 0) == 0 || type.rfind("UINT", 0) == 0) return "a whole number";
+    return type.rfind("FLOAT", 0) == 0 ? "a number" : "the kind of value it takes";
+}
+
 /// The parser's own sentence, or a plainer one.
-std::string readable(std::string sentence) {
+std::string readable(const CLI::App& command, std::string sentence) {
     const std::string no_number = "Could not convert: ";  // followed by "--flag = value"
     const std::size_t equals = sentence.find(" = ");
     if (sentence.rfind(no_number, 0) == 0 && equals != std::string::npos) {
-        return sentence.substr(no_number.size(), equals - no_number.size()) + " is '" +
-               sentence.substr(equals + 3) + "', which is not the kind of value it takes.";
+        const std::string flag = sentence.substr(no_number.size(), equals - no_number.size());
+        return flag + " is '" + sentence.substr(equals + 3) + "', which is not " +
+               kind_of(command, flag) + ".";
+    }
+    const std::string twice = ": At Most 1 required but received ";
+    if (const std::size_t at = sentence.find(twice); at != std::string::npos) {
+        return sentence.substr(0, at) + " takes one value and got " +
+               sentence.substr(at + twice.size()) + "; give it once.";
     }
     if (const std::size_t missing = sentence.find(": 1 required "); missing != std::string::npos)
         return sentence.substr(0, missing) + " needs a value.";
@@ -117,10 +131,10 @@ std::string readable(std::string sentence) {
 
 int fail_usage(const CLI::App& app, const std::vector<std::string>& words,
                const CLI::ParseError& error) {
-    std::string sentence = explain_usage(app, words);
-    if (sentence.empty()) sentence = readable(error.what());
     std::size_t next = 0;
     const CLI::App& command = chosen_command(app, words, next);
+    std::string sentence = explain_usage(app, words);
+    if (sentence.empty()) sentence = readable(command, error.what());
     std::string path = command.get_name();
     for (const CLI::App* p = command.get_parent(); p != nullptr; p = p->get_parent()) {
         path = p->get_name() + " " + path;

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <stdexcept>
 #include <type_traits>
+#include <utility>
 
 #include "carousel/error.hpp"
 #include "src/cli/common.hpp"
@@ -78,12 +79,30 @@ namespace {
 /// True if a JSON value is of the kind that T is; a number is not cut or wrapped to fit.
 template <class T>
 bool holds(const ordered_json& json) {
-    if constexpr (std::is_same_v<T, bool>) return json.is_boolean();
-    if constexpr (std::is_same_v<T, std::uint64_t>) return json.is_number_unsigned();
-    if constexpr (std::is_integral_v<T>) return json.is_number_integer();
-    if constexpr (std::is_floating_point_v<T>) return json.is_number();
-    if constexpr (std::is_same_v<T, std::string>) return json.is_string();
-    return json.is_array();
+    if constexpr (std::is_same_v<T, bool>) {
+        return json.is_boolean();
+    } else if constexpr (std::is_integral_v<T>) {
+        if (json.is_number_unsigned()) return std::in_range<T>(json.get<std::uint64_t>());
+        return json.is_number_integer() && std::in_range<T>(json.get<std::int64_t>());
+    } else if constexpr (std::is_floating_point_v<T>) {
+        return json.is_number();
+    } else if constexpr (std::is_same_v<T, std::string>) {
+        return json.is_string();
+    } else {
+        return json.is_array() && std::all_of(json.begin(), json.end(), [](const auto& element) {
+                   return element.is_string();
+               });
+    }
+}
+
+/// What a JSON value must be for T.
+template <class T>
+const char* kind_name() {
+    if constexpr (std::is_same_v<T, bool>) return "true or false";
+    if constexpr (std::is_integral_v<T>) return "a whole number within its range";
+    if constexpr (std::is_floating_point_v<T>) return "a number";
+    if constexpr (std::is_same_v<T, std::string>) return "a text";
+    return "a list of texts";
 }
 
 }  // namespace
@@ -97,7 +116,7 @@ void TrainFlagTable::bind(CLI::Option* option, T& value, bool may_change) {
     row.may_change = may_change;
     row.get = [&value] { return ordered_json(value); };
     row.set = [&value](const ordered_json& json) {
-        if (!holds<T>(json)) throw std::invalid_argument("kind");
+        if (!holds<T>(json)) throw std::invalid_argument(kind_name<T>());
         value = json.get<T>();
     };
     rows_.push_back(std::move(row));
@@ -128,7 +147,7 @@ TrainFlagTable::TrainFlagTable(CLI::App& app, TrainFlags& f) : flags_(f) {
     bind(option("--optimizer", f.optimizer,
                 "sgd[:MOMENTUM], rmsprop[:ALPHA], adam[:WEIGHT_DECAY] or adamw[:WEIGHT_DECAY]"),
          f.optimizer);
-    bind(option("--lr", f.lr, "Learning rate"), f.lr);
+    bind(option("--lr", f.lr, "Learning rate")->check(above_zero()), f.lr);
     bind(option("--schedule", f.schedule,
                 "constant, step[:GAMMA[,HOLD]], cosine[:WARMUP[,MINIMUM]] or "
                 "plateau[:GAMMA[,PATIENCE]]; HOLD and WARMUP in steps, MINIMUM as a fraction of "
@@ -141,9 +160,11 @@ TrainFlagTable::TrainFlagTable(CLI::App& app, TrainFlags& f) : flags_(f) {
                 "What gradients are taken of: mean over all characters of a window, or sum-steps: "
                 "summed over time steps, averaged over sequences"),
          f.loss);
-    bind(option("--clip-norm", f.clip_norm, "Largest norm of all gradients together; 0 = no limit"),
+    bind(option("--clip-norm", f.clip_norm, "Largest norm of all gradients together; 0 = no limit")
+             ->check(at_least_zero()),
          f.clip_norm);
-    bind(option("--clip-value", f.clip_value, "Largest gradient element; 0 = no limit"),
+    bind(option("--clip-value", f.clip_value, "Largest gradient element; 0 = no limit")
+             ->check(at_least_zero()),
          f.clip_value);
     bind(option("--dropout", f.dropout, "Probability of dropping an output of a recurrent layer"),
          f.dropout);
@@ -214,10 +235,10 @@ bool TrainFlagTable::given(const std::string& name) const {
 void TrainFlagTable::set_row(const Row& row, const ordered_json& value, const std::string& path) {
     try {
         row.set(value);
-    } catch (const std::exception&) {
-        throw Error(ErrorCode::kInvalidArgument, "'" + path + "': \"" + row.name + "\" is " +
-                                                     value.dump() + ", which is not what --" +
-                                                     row.option->get_lnames().front() + " takes");
+    } catch (const std::invalid_argument& kind) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "'" + path + "': \"" + row.name + "\" is " + value.dump() + "; expected " +
+                        kind.what() + ", as --" + row.option->get_lnames().front() + " takes it");
     }
 }
 

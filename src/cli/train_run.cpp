@@ -134,9 +134,14 @@ void TrainRun::resolve_lengths() {
                     "--steps, --epochs, --eval-every and --save-every must not be negative");
     }
     const double epochs = flags_.epochs > 0.0 ? flags_.epochs : kDefaultEpochs;
-    total_steps_ = flags_.steps > 0 ? flags_.steps
-                                    : std::max<std::int64_t>(
-                                          1, std::llround(std::ceil(epochs * updates_per_epoch_)));
+    const double updates = std::ceil(epochs * updates_per_epoch_);
+    constexpr double kMostUpdates = 9007199254740992.0;  // 2^53
+    if (flags_.steps == 0 && !(updates <= kMostUpdates)) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "--epochs is too large: the training would take more than 2^53 updates");
+    }
+    total_steps_ =
+        flags_.steps > 0 ? flags_.steps : std::max<std::int64_t>(1, std::llround(updates));
     const auto one_epoch = static_cast<std::int64_t>(std::ceil(updates_per_epoch_));
     eval_every_ = flags_.eval_every > 0
                       ? flags_.eval_every

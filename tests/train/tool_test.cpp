@@ -240,7 +240,13 @@ TEST_F(Tool, ConfigFileGivesFlagsAndTheCommandLineWins) {
     write(folder_ / "bad.json", R"({"hiddden": 5})");
     expect_failure("train --config bad.json --out run", 2, {"hiddden"});
     write(folder_ / "bad.json", R"({"hidden": "five"})");
-    expect_failure("train --config bad.json --out run", 2, {"hidden", "five"});
+    expect_failure("train --config bad.json --out run", 2, {"hidden", "five", "whole number"});
+    write(folder_ / "bad.json", R"({"threads": 4294967298})");  // 2, were it cut to 32 bits
+    expect_failure("train --config bad.json --out run", 2, {"threads", "4294967298", "range"});
+    write(folder_ / "bad.json", R"({"text": "text.txt"})");
+    expect_failure("train --config bad.json --out run", 2, {"text", "a list of texts"});
+    write(folder_ / "bad.json", R"({"epochs": 1e300})");
+    expect_failure("train --config bad.json --out run" + small_, 2, {"--epochs", "too large"});
     write(folder_ / "bad.json", R"({"hidden": 5)");
     expect_failure("train --config bad.json --out run", 1, {"bad.json"});
 }
