@@ -36,7 +36,10 @@ def measure(options, sizes, mode):
                "--min-time-ms", str(options.time_ms), "--json"]
     for axis, value in sizes.items():
         command += [AXES[axis]["flag"], str(value)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    except OSError as error:
+        sys.exit(f"{command[0]}: {error.strerror}; --build names the folder of built programs")
     text = process.stdout.read().decode()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -288,6 +288,10 @@ def main():
     except (lines.Refusal, OSError) as refusal:
         print(f"cpu_table.py: {refusal}", file=sys.stderr)
         return 2
+    except (UnicodeDecodeError, KeyError, TypeError) as error:
+        print(f"cpu_table.py: {', '.join(options.files)}: not lines of carousel_bench_cpu --json or "
+              f"torch_models.py --json: {type(error).__name__} {error}", file=sys.stderr)
+        return 2
     return 0 if agreed else 1
 
 

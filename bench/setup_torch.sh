@@ -3,6 +3,7 @@
 # bench/setup_torch.sh [DIR]
 # DIR is bench/.venv unless given. What people install today is downloaded: several GB.
 set -euo pipefail
+case "${1:-}" in -*) sed -n '2,4s/^# //p' "$0" >&2; exit 2 ;; esac
 here=$(cd "$(dirname "$0")" && pwd)
 venv=${1:-$here/.venv}
 if [ ! -x "$venv/bin/python" ]; then

@@ -233,7 +233,13 @@ int main(int argc, char** argv) {
             std::fputs(carousel::bench::cpu_help().c_str(), stdout);
             return 0;
         }
-        return carousel::bench::run(flags);
+        const int status = carousel::bench::run(flags);
+        if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+            throw carousel::Error(carousel::ErrorCode::kIo,
+                                  "the results could not all be written to the standard output; is "
+                                  "the disk full?");
+        }
+        return status;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "carousel_bench_cpu: %s\n", error.what());
         return 2;

@@ -63,7 +63,7 @@ std::vector<double> read_floats(const fs::path& path) {
 }  // namespace
 
 struct TorchProcess::Impl {
-    Impl(const std::string& python, int num_threads) {
+    Impl(const std::string& python, int num_threads) : name(python) {
         int to_child[2], from_child[2];
         if (pipe2(to_child, O_CLOEXEC) != 0 || pipe2(from_child, O_CLOEXEC) != 0) {
             refuse("no pipe to a process for torch");
@@ -77,7 +77,7 @@ struct TorchProcess::Impl {
         char* arguments[] = {words[0].data(), words[1].data(), words[2].data(),
                              words[3].data(), words[4].data(), nullptr};
         const int failed =
-            posix_spawn(&child, python.c_str(), &actions, nullptr, arguments, environ);
+            posix_spawnp(&child, python.c_str(), &actions, nullptr, arguments, environ);
         posix_spawn_file_actions_destroy(&actions);
         close(to_child[0]);
         close(from_child[1]);
@@ -113,7 +113,7 @@ struct TorchProcess::Impl {
     Json ask(const Json& request) {
         const std::string line = request.dump() + "\n";
         if (write(requests, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
-            refuse("the process with torch has ended");
+            refuse_ended("");
         }
         return receive();
     }
@@ -126,13 +126,19 @@ struct TorchProcess::Impl {
         free(line);
         const Json answer = Json::parse(text, nullptr, false);
         if (answer.is_discarded() || !answer.is_object()) {
-            refuse("the process with torch has ended" +
-                   (text.empty() ? std::string() : ": '" + text + "'"));
+            refuse_ended(text);
         }
         if (answer.contains("error")) refuse("torch: " + answer.at("error").get<std::string>());
         return answer;
     }
 
+    /// `said` is what it answered, if that was no answer.
+    [[noreturn]] void refuse_ended(const std::string& said) const {
+        refuse("the process for torch, " + name + " " + kScript + ", has ended" +
+               (said.empty() ? "; what it wrote to stderr says why" : " with '" + said + "'"));
+    }
+
+    std::string name;  ///< of the python
     pid_t child = 0;
     int requests = -1;
     FILE* answers = nullptr;

@@ -191,13 +191,15 @@ TEST(BenchOnednn, SaysWhatItHasNot) {
 }
 
 TEST(BenchTorch, AnAbsentPythonIsSaid) {
-    for (const char* python : {"/no/such/python", "/bin/false"}) {
+    for (const char* python : {"/no/such/python", "/bin/false", "false"}) {
         try {
             TorchProcess process(python, 1);
             FAIL() << python;
         } catch (const Error& error) {
             EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-            EXPECT_NE(std::string(error.what()).find("torch"), std::string::npos) << error.what();
+            const std::string sentence = error.what();
+            EXPECT_NE(sentence.find("torch"), std::string::npos) << sentence;
+            EXPECT_NE(sentence.find(python), std::string::npos) << sentence;
         }
     }
 }

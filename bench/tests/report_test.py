@@ -222,6 +222,16 @@ class Table(WithFiles):
         self.assertEqual(self.run_main(cpu_table, self.write(GPU_HEADER, GPU_ROW))[0], 2)
         self.assertEqual(self.run_main(cpu_table, self.write(CPU_HEADER))[0], 2)
 
+    def test_a_line_that_lacks_fields_is_refused(self):
+        for key in ("bench", "hidden", "carousel_ms"):
+            damaged = cpu_row(1.0)
+            damaged[key] = 3
+            if key != "carousel_ms":
+                del damaged[key]
+            status, out, err = self.run_main(cpu_table, self.write(CPU_HEADER, damaged))
+            self.assertEqual((status, out), (2, ""))
+            self.assertIn("cpu_table.py: ", err)
+
 
 class Agreement(WithFiles):
     def agree(self, one, other, header=None):
