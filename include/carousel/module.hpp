@@ -17,8 +17,8 @@ namespace carousel {
 class Ops;
 
 /// Where modules keep their numbers and run: a dtype (f32 or f64; on a CUDA device tf32, bf16 and f16
-/// too), a device, a team of threads. A cheap handle; copies share the team. Objects made on one context take turns; they are not to be
-/// called from two threads at once.
+/// too), a device, a team of threads. A cheap handle; copies share the team. Objects made on one
+/// context take turns; they are not to be called from two threads at once.
 class CAROUSEL_API ModuleContext {
 public:
     /// Errors: Unsupported (dtype or device, with the reason).
@@ -61,8 +61,8 @@ private:
 struct ParameterInfo {
     std::string name;
     std::vector<std::int64_t> shape;
-    std::int64_t offset =
-        0;  ///< in elements into the flat buffers; every tensor starts 64-byte aligned
+    /// In elements into the flat buffers. The first tensor of each add() starts 64-byte aligned.
+    std::int64_t offset = 0;
     std::int64_t numel = 0;
 };
 
@@ -126,22 +126,23 @@ private:
 
 /// Looks up rows of a table: y[r] = weight[ids[r]].
 ///
-/// In       ids [n] i32, 0 <= id < V, host memory. InvalidArgument names the first position that is
-/// not. Repeat   backward adds the rows of one id in the order of positions: the same bits at any
-/// thread count.
+/// In       ids [n] i32, 0 <= id < V, host memory
+/// Errors   InvalidArgument names the first position whose id is out of range.
+/// Repeat   backward adds the rows of one id in the order of positions: the same bits at any thread
+///          count.
 class CAROUSEL_API Embedding {
 public:
     /// Adds `<name>.weight` [V,E].
     Embedding(ParameterSet& params, const std::string& name, std::int64_t num_embeddings,
               std::int64_t embedding_size);
     void forward(const std::int32_t* ids, std::int64_t n, void* y) const;  ///< y [n,E]
-    /// As forward and backward, with ids in the context's device memory. On a CUDA device an id out of
-    /// range reads zeros and adds nothing, and is reported when the loss is read.
-    void forward(const IdBuffer& ids, std::int64_t n, void* y) const;
-    void backward(const IdBuffer& ids, std::int64_t n, const void* dy, bool accumulate = false);
     /// dweight[ids[r]] += dy[r]; without `accumulate` the gradient of the previous call is cleared
     /// first. Records the touched rows in the ParameterSet.
     void backward(const std::int32_t* ids, std::int64_t n, const void* dy, bool accumulate = false);
+    /// The same with ids in the context's device memory. On a CUDA device an id out of range reads
+    /// zeros and adds nothing, and is reported when the loss is read.
+    void forward(const IdBuffer& ids, std::int64_t n, void* y) const;
+    void backward(const IdBuffer& ids, std::int64_t n, const void* dy, bool accumulate = false);
 
     std::int64_t num_embeddings() const noexcept { return num_embeddings_; }
     std::int64_t embedding_size() const noexcept { return embedding_size_; }

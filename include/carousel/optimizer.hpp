@@ -32,8 +32,8 @@ struct OptimizerOptions {
 ///   g = clamp(scale * grad, +-clip_value);  unless AdamW: g += weight_decay * p
 ///   SGD      b = momentum b + g;  p -= lr b
 ///   RMSProp  s = alpha s + (1-alpha) g²;  u = g / (sqrt(s) + eps);  b = momentum b + u;  p -= lr b
-///   Adam(W)  [AdamW: p -= lr weight_decay p]  m = beta1 m + (1-beta1) g;  v = beta2 v + (1-beta2)
-///   g²
+///   Adam(W)  [AdamW: p -= lr weight_decay p]
+///            m = beta1 m + (1-beta1) g;  v = beta2 v + (1-beta2) g²
 ///            p -= lr / (1-beta1^t) * m / (sqrt(v) / sqrt(1-beta2^t) + eps)
 ///
 /// t counts applied updates: a step skipped for a non-finite norm changes nothing and is not

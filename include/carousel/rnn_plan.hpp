@@ -18,10 +18,10 @@ struct RnnPlanOptions {
     std::int64_t batch_size = 0;  ///< the largest N that will be run
     bool training = true;         ///< false: forward_inference only, no reserve
     Device device{};
-    int num_threads =
-        0;  ///< CPU: threads of the plan's own pool; 0 = chosen from cores and size of the work
-    std::shared_ptr<ThreadPool>
-        pool;  ///< CPU: share this pool instead of making one (num_threads is then ignored)
+    /// CPU: threads of the plan's own pool; 0 = chosen from cores and size of the work.
+    int num_threads = 0;
+    /// CPU: share this pool instead of making one (num_threads is then ignored).
+    std::shared_ptr<ThreadPool> pool;
     Algorithm algorithm = Algorithm::kAuto;
 };
 
@@ -41,12 +41,12 @@ public:
     static RnnPlan create(const RnnSpec& spec, const RnnPlanOptions& options);
 
     const RnnSpec& spec() const noexcept;
-    const RnnPlanOptions& options()
-        const noexcept;  ///< as resolved: num_threads and algorithm filled in
-    std::size_t workspace_bytes()
-        const noexcept;  ///< scratch of any one call; content is not kept between calls
-    std::size_t reserve_bytes()
-        const noexcept;  ///< what forward_training saves for backward; 0 without training
+    /// As resolved: num_threads and algorithm filled in.
+    const RnnPlanOptions& options() const noexcept;
+    /// Scratch of any one call; content is not kept between calls.
+    std::size_t workspace_bytes() const noexcept;
+    /// What forward_training saves for backward; 0 without training.
+    std::size_t reserve_bytes() const noexcept;
     /// The plan as text: algorithm and why the others were rejected, steps, slices with bytes.
     std::string describe() const;
 

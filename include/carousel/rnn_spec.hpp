@@ -38,8 +38,8 @@ struct RnnSpec {
     std::int64_t num_layers = 1;   ///< L
     bool bidirectional = false;    ///< D = 2, outputs of the directions concatenated
     BiasMode bias = BiasMode::kDouble;
-    double dropout =
-        0.0;  ///< probability of zeroing an output element of every layer but the last, in forward_training
+    /// Probability of zeroing an output element of every layer but the last, in forward_training.
+    double dropout = 0.0;
 
     std::int64_t num_directions() const noexcept { return bidirectional ? 2 : 1; }
     std::int64_t num_gates() const noexcept { return cell_num_gates(cell); }

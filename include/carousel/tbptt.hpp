@@ -17,9 +17,7 @@ namespace carousel {
 /// Random: time is cut into chunks of `chunk` steps. After each chunk the graph is cut with
 /// probability c = chunk / mean, else kept; a gradient that crosses a boundary which might have
 /// been cut is multiplied by 1 / (1-c). Its expectation over the cuts is the gradient of no cut at
-/// all:
-///   E[...] = sum over paths of (product of kept boundaries) P(kept) / (1-c)^boundaries = 1 per
-///   path.
+/// all: a path through b boundaries is kept with probability (1-c)^b and then weighs 1 / (1-c)^b.
 /// An update comes after each segment (the chunks between two cuts), and the losses are divided by
 /// `mean`, not by the segment's own length, which would weigh long segments less.
 /// Source   Tallec & Ollivier 2017, "Unbiasing truncated backpropagation through time", eq. 9-11;
