@@ -1,8 +1,10 @@
 #include "bench/gpu/cudnn_descriptor.hpp"
 
+#include <chrono>
 #include <map>
 #include <string>
 
+#include "bench/gpu/cudnn_side.hpp"
 #include "carousel/error.hpp"
 
 namespace carousel::bench {
@@ -45,6 +47,29 @@ void set_dropout(cudnnHandle_t handle, CudnnRnn& made, double probability, const
         "cudnnSetDropoutDescriptor");
 }
 
+/// Of PERSIST_DYNAMIC, in this process.
+struct Compiling {
+    double most_s = 90.0, spent_s = 0.0;
+};
+Compiling& compiling() {
+    static Compiling once;
+    return once;
+}
+
+void compile(cudnnHandle_t handle, const CudnnRnn& made, std::int64_t batch_size) {
+    Compiling& all = compiling();
+    if (all.spent_s > all.most_s) {
+        throw Error(ErrorCode::kUnsupported, "compiling it took " +
+                                                 std::to_string(static_cast<int>(all.spent_s)) +
+                                                 " s in earlier rows; --compile-s allows more");
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    const cudnnStatus_t status =
+        cudnn().BuildRNNDynamic(handle, made.rnn.get(), cudnn_int(batch_size, "N"));
+    all.spent_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    check_cudnn(status, "cudnnBuildRNNDynamic");
+}
+
 std::shared_ptr<const CudnnRnn> make_rnn(cudnnHandle_t handle, const RnnSpec& s,
                                          std::int64_t batch_size, const CudnnOptions& options,
                                          const Device& device) {
@@ -68,10 +93,7 @@ std::shared_ptr<const CudnnRnn> make_rnn(cudnnHandle_t handle, const RnnSpec& s,
                                           options.clip),
                     "cudnnRNNSetClip_v9");
     }
-    if (options.algo == CudnnAlgo::kPersistDynamic) {
-        check_cudnn(cudnn().BuildRNNDynamic(handle, made->rnn.get(), cudnn_int(batch_size, "N")),
-                    "cudnnBuildRNNDynamic");
-    }
+    if (options.algo == CudnnAlgo::kPersistDynamic) compile(handle, *made, batch_size);
     return made;
 }
 
@@ -110,6 +132,8 @@ std::shared_ptr<const CudnnRnn> cudnn_rnn(cudnnHandle_t handle, const RnnSpec& s
     if (found == nullptr) found = make_rnn(handle, spec, batch_size, options, device);
     return found;
 }
+
+void limit_cudnn_compiling(double seconds) { compiling().most_s = seconds; }
 
 cudnnDataType_t cudnn_data_type(DType dtype) {
     switch (dtype) {

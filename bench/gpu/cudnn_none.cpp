@@ -8,6 +8,8 @@ namespace carousel::bench {
 std::string cudnn_reason() { return "this build was configured without cuDNN's headers"; }
 std::string cudnn_version() { return "absent"; }
 
+void limit_cudnn_compiling(double) {}
+
 std::unique_ptr<Side> make_cudnn_side(const Problem&, Arena&, std::shared_ptr<cuda::DeviceApi>,
                                       const CudnnOptions&) {
     throw Error(ErrorCode::kUnsupported, cudnn_reason());

@@ -15,6 +15,10 @@ std::string cudnn_reason();
 /// "9.19.0"; "absent" without it.
 std::string cudnn_version();
 
+/// From now on PERSIST_DYNAMIC is refused once compiling it has taken so long in this process, all
+/// networks together.
+void limit_cudnn_compiling(double seconds);
+
 /// cuDNN's RNN on a problem, through its API of version 9. Weights are brought into its weight
 /// space when the side is made; gradients of weights are zeroed, in time, before it adds to them.
 /// Errors: Unsupported: cuDNN refuses the options, with its words; OutOfMemory; Cuda.

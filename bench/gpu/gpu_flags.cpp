@@ -36,6 +36,7 @@ std::string gpu_help() {
            "  --cudnn-algo LIST  of "
            "STANDARD,PERSIST_STATIC,PERSIST_STATIC_SMALL_H,PERSIST_DYNAMIC\n"
            "                     [default: all; the last is compiled at run time, for seconds]\n"
+           "  --compile-s S      of a process for that; then it is left out [default: 90]\n"
            "  --all-math         cuDNN's FMA units for 16-bit and tf32, too\n"
            "  --algorithm NAME   of Carousel [default: auto]\n"
            "  --l2 WHICH         warm, flushed or both [default: warm]\n"
@@ -68,6 +69,7 @@ GpuFlags parse_gpu_flags(const std::vector<std::string>& arguments) {
          }},
         {"--probes", [&f](auto&, auto& v) { f.probes = v; }},
         {"--done", [&f](auto&, auto& v) { f.done.push_back(v); }},
+        {"--compile-s", [&f](auto& flag, auto& v) { f.compile_s = flag_number(flag, v, 0.0); }},
         {"--hang-s", [&f](auto& flag, auto& v) { f.hang_s = flag_number(flag, v, 1.0); }},
         {"--peer",
          [&f](auto& flag, auto& v) {

@@ -16,7 +16,7 @@ struct GpuFlags : GridFlags {
     std::string l2 = "warm";
     std::string probes;  ///< JSON lines of carousel_probes for the lower bound; empty = estimates
     std::vector<std::string> done;  ///< files of JSON lines whose rows are left out
-    double hang_s = 90.0;
+    double hang_s = 90.0, compile_s = 90.0;
     bool one_process = false;
     int device = 0;
 };

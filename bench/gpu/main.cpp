@@ -52,6 +52,7 @@ public:
 
     int all(const std::vector<GridCase>& cases) {
         use_cuda_device(flags_.device);
+        limit_cudnn_compiling(flags_.compile_s);
         venue_.api = cuda::device_api(flags_.device);
         venue_.queue = venue_.api->default_queue();
         const auto timer = make_cuda_timer();

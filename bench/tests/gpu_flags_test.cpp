@@ -44,6 +44,7 @@ TEST(BenchFlags, DefaultsAreTheHeadline) {
     EXPECT_EQ(again.done, (std::vector<std::string>{"a", "b"}));
     EXPECT_DOUBLE_EQ(again.hang_s, 30.0);
     EXPECT_TRUE(again.one_process);
+    EXPECT_DOUBLE_EQ(parse_gpu_flags({"--compile-s", "0"}).compile_s, 0.0);
     const GpuFlags none = parse_gpu_flags({"--peer", "none"});
     EXPECT_FALSE(none.peer_cudnn || none.peer_gemm);
 }

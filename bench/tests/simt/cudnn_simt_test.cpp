@@ -221,6 +221,19 @@ TEST_F(CudnnOnSimt, WithoutACompilerTheDynamicKernelIsRefusedAlone) {
     expect_timed(result, "cudnn STANDARD default");
 }
 
+TEST_F(CudnnOnSimt, CompilingEndsWithItsTime) {
+    CudnnOptions dynamic;
+    dynamic.algo = CudnnAlgo::kPersistDynamic;
+    expect_all(make_case(parse_grid_row("x", "gru H10 N2 T3")), {dynamic});
+    limit_cudnn_compiling(0.0);
+    const GridCase c = make_case(parse_grid_row("x", "gru H11 N2 T3"));
+    const RowResult result = run_row(c, venue, ours(), {cudnn(dynamic), cudnn({})}, options);
+    limit_cudnn_compiling(90.0);
+    ASSERT_EQ(result.left_out.size(), 1U);
+    EXPECT_THAT(result.left_out[0].second, HasSubstr("--compile-s"));
+    expect_timed(result, "cudnn STANDARD default");
+}
+
 TEST_F(CudnnOnSimt, OptionsThatTheRowsTensorsCannotHaveAreRefused) {
     const Problem problem(make_case(parse_grid_row("x", "gru H6 N2 T3 I5")), venue.device());
     Arena arena(problem);
