@@ -6,14 +6,25 @@
 #include <cmath>
 
 #if defined(__CUDACC__)
-#define CAROUSEL_HD __host__ __device__ __forceinline__
+#define CAROUSEL_HD __device__ __forceinline__
 #else
 #define CAROUSEL_HD inline
 #endif
 
 namespace carousel::cell {
 
-CAROUSEL_HD float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+/// 1/d for d >= 1, within an ulp or two.
+///
+/// nvcc's exact division branches around a slow path, and no instruction of another unit or gate
+/// moves across that branch: a thread would work out its sigmoids one after the other, each at its
+/// full latency.
+#if defined(__CUDACC__)
+CAROUSEL_HD float reciprocal(float d) { return __fdividef(1.0f, d); }
+#else
+CAROUSEL_HD float reciprocal(float d) { return 1.0f / d; }
+#endif
+
+CAROUSEL_HD float sigmoid(float x) { return reciprocal(1.0f + expf(-x)); }
 CAROUSEL_HD double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
 CAROUSEL_HD float tanh(float x) { return tanhf(x); }
 CAROUSEL_HD double tanh(double x) { return ::tanh(x); }
