@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     gru_forward_kernel(StepArgs<CellForwardArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
-    const CellForwardPart& part = args.parts[blockIdx.z];
+    const CellForwardPart part = args.parts[blockIdx.z];
     const std::int64_t H = common.hidden_size, j = first_unit<V>();
     if (j >= H) return;
     for (std::int64_t n = first_row(); n < common.batch_size; n += row_stride()) {
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     using A = Acc<S>;
     using Sum = Pack<A, V>;
     const StepCommon& common = args.common;
-    const CellBackwardPart& part = args.parts[blockIdx.z];
+    const CellBackwardPart part = args.parts[blockIdx.z];
     const std::int64_t H = common.hidden_size, j = first_unit<V>();
     CAROUSEL_SHARED(Sum, shared, (kSumPacks<V, kGruGradSlots>));
     StepSums<A, V, kGruGradSlots> sums;

@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     gru_reset_before_gates_kernel(StepArgs<CellForwardArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
-    const CellForwardPart& part = args.parts[blockIdx.z];
+    const CellForwardPart part = args.parts[blockIdx.z];
     const std::int64_t H = common.hidden_size, j = first_unit<V>();
     if (j >= H) return;
     for (std::int64_t n = first_row(); n < common.batch_size; n += row_stride()) {
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     gru_reset_before_state_kernel(StepArgs<CellForwardArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
-    const CellForwardPart& part = args.parts[blockIdx.z];
+    const CellForwardPart part = args.parts[blockIdx.z];
     const std::int64_t H = common.hidden_size, j = first_unit<V>();
     const bool saved = part.gates != nullptr;
     if (j >= H) return;
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     using A = Acc<S>;
     using Sum = Pack<A, V>;
     const StepCommon& common = args.common;
-    const CellBackwardPart& part = args.parts[blockIdx.z];
+    const CellBackwardPart part = args.parts[blockIdx.z];
     const std::int64_t H = common.hidden_size, j = first_unit<V>();
     CAROUSEL_SHARED(Sum, shared, (kSumPacks<V, 2>));
     StepSums<A, V, 2> sums;
@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     using A = Acc<S>;
     using Sum = Pack<A, V>;
     const StepCommon& common = args.common;
-    const CellBackwardPart& part = args.parts[blockIdx.z];
+    const CellBackwardPart part = args.parts[blockIdx.z];
     const std::int64_t H = common.hidden_size, j = first_unit<V>();
     CAROUSEL_SHARED(Sum, shared, (kSumPacks<V, 1>));
     StepSums<A, V, 1> sums;

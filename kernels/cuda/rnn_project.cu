@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     project_forward_kernel(StepArgs<ProjectForwardArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
-    const ProjectForwardPart& part = args.parts[blockIdx.z];
+    const ProjectForwardPart part = args.parts[blockIdx.z];
     const std::int64_t O = common.output_size, j = first_unit<V>();
     if (j >= O) return;
     for (std::int64_t n = first_row(); n < common.batch_size; n += row_stride()) {
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     using A = Acc<S>;
     using Sum = Pack<A, V>;
     const StepCommon& common = args.common;
-    const ProjectBackwardPart& part = args.parts[blockIdx.z];
+    const ProjectBackwardPart part = args.parts[blockIdx.z];
     const std::int64_t O = common.output_size, j = first_unit<V>();
     CAROUSEL_SHARED(Sum, shared, (kSumPacks<V, 0>));
     StepSums<A, V, 0> sums;

@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     state_in_kernel(StepArgs<StateInArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
-    const StateInPart& part = args.parts[blockIdx.z];
+    const StateInPart part = args.parts[blockIdx.z];
     const std::int64_t O = common.output_size, j = first_unit<V>();
     if (part.stamp != nullptr && is_first_of_part()) *part.stamp = part.stamp_value;
     if (j >= O) return;
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     state_grad_begin_kernel(StepArgs<StateGradArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
-    const StateGradPart& part = args.parts[blockIdx.z];
+    const StateGradPart part = args.parts[blockIdx.z];
     const std::int64_t O = common.output_size, H = common.hidden_size, j = first_unit<V>();
     if (part.stamp != nullptr && is_first_of_part() && *part.stamp != part.stamp_value) {
         atomicOr(common.status, static_cast<unsigned>(kStatusReserve));
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     state_grad_end_kernel(StepArgs<StateGradArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
-    const StateGradPart& part = args.parts[blockIdx.z];
+    const StateGradPart part = args.parts[blockIdx.z];
     const std::int64_t O = common.output_size, H = common.hidden_size, j = first_unit<V>();
     for (std::int64_t n = first_row(); n < common.batch_size; n += row_stride()) {
         const bool cut = row_cuts(common, part, n, row_length(common, n, j)).before;
