@@ -22,6 +22,14 @@ template <class T, int V>
 struct alignas(sizeof(T) * V) Pack {
     T at[V];
 };
+template <class T>
+concept TwoBytes = sizeof(T) == 2;
+/// Four values of 16 bits stay in the two registers that a load fills. Taken apart there, each would
+/// need a register and an instruction, and that waits for the data: later loads with it.
+template <TwoBytes T>
+struct alignas(8) Pack<T, 4> {
+    std::uint32_t words[2];
+};
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ double widen(double x) { return x; }
@@ -36,6 +44,19 @@ __device__ __forceinline__ S narrow(Acc<S> x) {
         return __float2half_rn(x);
     } else {
         return x;
+    }
+}
+
+__device__ __forceinline__ unsigned short to_bits(__nv_bfloat16 x) {
+    return __bfloat16_as_ushort(x);
+}
+__device__ __forceinline__ unsigned short to_bits(__half x) { return __half_as_ushort(x); }
+template <class S>
+__device__ __forceinline__ S from_bits(unsigned short bits) {
+    if constexpr (std::is_same_v<S, __nv_bfloat16>) {
+        return __ushort_as_bfloat16(bits);
+    } else {
+        return __ushort_as_half(bits);
     }
 }
 
@@ -54,15 +75,9 @@ __device__ __forceinline__ void write(float* to, const Pack<float, 4>& pack) {
     __stcg(reinterpret_cast<float4*>(to),
            make_float4(pack.at[0], pack.at[1], pack.at[2], pack.at[3]));
 }
-__device__ __forceinline__ void write(__nv_bfloat16* to, const Pack<__nv_bfloat16, 4>& pack) {
-    __stcg(reinterpret_cast<ushort4*>(to),
-           make_ushort4(__bfloat16_as_ushort(pack.at[0]), __bfloat16_as_ushort(pack.at[1]),
-                        __bfloat16_as_ushort(pack.at[2]), __bfloat16_as_ushort(pack.at[3])));
-}
-__device__ __forceinline__ void write(__half* to, const Pack<__half, 4>& pack) {
-    __stcg(reinterpret_cast<ushort4*>(to),
-           make_ushort4(__half_as_ushort(pack.at[0]), __half_as_ushort(pack.at[1]),
-                        __half_as_ushort(pack.at[2]), __half_as_ushort(pack.at[3])));
+template <TwoBytes S>
+__device__ __forceinline__ void write(S* to, const Pack<S, 4>& pack) {
+    __stcg(reinterpret_cast<uint2*>(to), make_uint2(pack.words[0], pack.words[1]));
 }
 
 template <class S>
@@ -77,15 +92,11 @@ __device__ __forceinline__ void read(const float* from, Pack<float, 4>& pack) {
     const float4 raw = *reinterpret_cast<const float4*>(from);
     pack = {{raw.x, raw.y, raw.z, raw.w}};
 }
-__device__ __forceinline__ void read(const __nv_bfloat16* from, Pack<__nv_bfloat16, 4>& pack) {
-    const ushort4 raw = *reinterpret_cast<const ushort4*>(from);
-    pack = {{__ushort_as_bfloat16(raw.x), __ushort_as_bfloat16(raw.y), __ushort_as_bfloat16(raw.z),
-             __ushort_as_bfloat16(raw.w)}};
-}
-__device__ __forceinline__ void read(const __half* from, Pack<__half, 4>& pack) {
-    const ushort4 raw = *reinterpret_cast<const ushort4*>(from);
-    pack = {{__ushort_as_half(raw.x), __ushort_as_half(raw.y), __ushort_as_half(raw.z),
-             __ushort_as_half(raw.w)}};
+template <TwoBytes S>
+__device__ __forceinline__ void read(const S* from, Pack<S, 4>& pack) {
+    const uint2 raw = *reinterpret_cast<const uint2*>(from);
+    pack.words[0] = raw.x;
+    pack.words[1] = raw.y;
 }
 
 template <class A, int V>
@@ -111,7 +122,14 @@ template <class S, int V>
 __device__ __forceinline__ Pack<Acc<S>, V> widen(const Pack<S, V>& raw) {
     Pack<Acc<S>, V> out;
 #pragma unroll
-    for (int v = 0; v < V; ++v) out.at[v] = widen(raw.at[v]);
+    for (int v = 0; v < V; ++v) {
+        if constexpr (TwoBytes<S> && V == 4) {
+            out.at[v] =
+                widen(from_bits<S>(static_cast<unsigned short>(raw.words[v / 2] >> v % 2 * 16)));
+        } else {
+            out.at[v] = widen(raw.at[v]);
+        }
+    }
     return out;
 }
 
@@ -120,8 +138,16 @@ template <class S, int V>
 __device__ __forceinline__ void store(void* base, std::int64_t at, const Pack<Acc<S>, V>& values) {
     if (base == nullptr) return;
     Pack<S, V> raw;
+    if constexpr (TwoBytes<S> && V == 4) {
 #pragma unroll
-    for (int v = 0; v < V; ++v) raw.at[v] = narrow<S>(values.at[v]);
+        for (int v = 0; v < V; v += 2) {
+            raw.words[v / 2] = to_bits(narrow<S>(values.at[v])) |
+                               std::uint32_t{to_bits(narrow<S>(values.at[v + 1]))} << 16;
+        }
+    } else {
+#pragma unroll
+        for (int v = 0; v < V; ++v) raw.at[v] = narrow<S>(values.at[v]);
+    }
     write(static_cast<S*>(base) + at, raw);
 }
 
