@@ -10,8 +10,9 @@
 
 namespace carousel::cuda {
 
-/// Thread rows of a block, at most. A block reduces kStepUnits columns of that many partial sums.
-inline constexpr int kMaxBlockRows = 16;
+/// Thread rows of a block: a multiple of the first, at most the second. A block reduces kStepUnits
+/// columns of that many partial sums.
+inline constexpr int kMinBlockRows = 4, kMaxBlockRows = 16;
 /// Row blocks of kernels that leave no partial sums behind: enough to fill any card several times,
 /// and far below the limit of a grid's second dimension.
 inline constexpr std::int64_t kMaxGridRows = 4096;
@@ -31,7 +32,9 @@ inline StepGeometry step_geometry(std::int64_t rows, std::int64_t columns, int v
     StepGeometry geometry;
     geometry.vector = vector;
     geometry.block_x = static_cast<unsigned>(kStepUnits / vector);
-    geometry.block_y = rows <= 32 ? 4U : rows <= 256 ? 8U : static_cast<unsigned>(kMaxBlockRows);
+    geometry.block_y = rows <= 32    ? static_cast<unsigned>(kMinBlockRows)
+                       : rows <= 256 ? 8U
+                                     : static_cast<unsigned>(kMaxBlockRows);
     const auto ceil_div = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
     geometry.row_blocks = std::clamp<std::int64_t>(
         ceil_div(rows, static_cast<std::int64_t>(geometry.block_y)), 1, max_row_blocks);

@@ -96,6 +96,8 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     const std::int64_t H = common.hidden_size, j = first_unit<V>();
     CAROUSEL_SHARED(Sum, shared, (kSumPacks<V, kGruGradSlots>));
     StepSums<A, V, kGruGradSlots> sums;
+    const SumTargets to = cell_targets<A>(part, H, kGruGradSlots);
+    const auto before = fetch_sums<kGruGradSlots, A>(to);
     for (std::int64_t n = first_row(); j < H && n < common.batch_size; n += row_stride()) {
         const std::int64_t length = row_length(common, n, j);
         if (part.t >= length) {
@@ -131,7 +133,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
             add(sums.db[g], dgates[g]);
         }
     }
-    reduce_block(shared, sums, cell_targets<A>(part, H, kGruGradSlots));
+    reduce_block(shared, sums, to, before);
 }
 
 Launch gru_forward(const CellForwardArgs& args) {

@@ -141,6 +141,8 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     const std::int64_t H = common.hidden_size, j = first_unit<V>();
     CAROUSEL_SHARED(Sum, shared, (kSumPacks<V, 2>));
     StepSums<A, V, 2> sums;
+    const SumTargets to = cell_targets<A>(part, H, kGruGates, kGruZ);
+    const auto before = fetch_sums<2, A>(to);
     for (std::int64_t n = first_row(); j < H && n < common.batch_size; n += row_stride()) {
         const std::int64_t length = row_length(common, n, j);
         const std::int64_t grad = n * part.dgates_stride + j, gate = n * part.gates_stride + j;
@@ -172,7 +174,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
         add(sums.db[0], dz);
         add(sums.db[1], dn);
     }
-    reduce_block(shared, sums, cell_targets<A>(part, H, kGruGates, kGruZ));
+    reduce_block(shared, sums, to, before);
 }
 
 /// Second half of a reset-before GRU step of up to kMaxParts states, backward.
@@ -195,6 +197,9 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     const std::int64_t H = common.hidden_size, j = first_unit<V>();
     CAROUSEL_SHARED(Sum, shared, (kSumPacks<V, 1>));
     StepSums<A, V, 1> sums;
+    SumTargets to = cell_targets<A>(part, H, kGruGates, kGruR);
+    to.norm_partials = nullptr;  // the first half wrote the norm
+    const auto before = fetch_sums<1, A>(to);
     for (std::int64_t n = first_row(); j < H && n < common.batch_size; n += row_stride()) {
         const std::int64_t grad = n * part.dgates_stride + kGruR * H + j, unit = n * H + j;
         if (part.t >= row_length(common, n, j)) {
@@ -216,9 +221,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
         store<S>(part.dgates, grad, dr);
         add(sums.db[0], dr);
     }
-    SumTargets to = cell_targets<A>(part, H, kGruGates, kGruR);
-    to.norm_partials = nullptr;  // the first half wrote the norm
-    reduce_block(shared, sums, to);
+    reduce_block(shared, sums, to, before);
 }
 
 Launch gru_reset_before_gates(const CellForwardArgs& args) {

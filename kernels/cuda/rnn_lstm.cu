@@ -107,6 +107,8 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     const std::int64_t H = common.hidden_size, j = first_unit<V>();
     CAROUSEL_SHARED(Sum, shared, (kSumPacks<V, kLstmGates>));
     StepSums<A, V, kLstmGates> sums;
+    const SumTargets to = cell_targets<A>(part, H, kLstmGates);
+    const auto before = fetch_sums<kLstmGates, A>(to);
     for (std::int64_t n = first_row(); j < H && n < common.batch_size; n += row_stride()) {
         const std::int64_t unit = n * H + j;
         const std::int64_t length = row_length(common, n, j);
@@ -153,7 +155,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
             add(sums.db[g], dgates[g]);
         }
     }
-    reduce_block(shared, sums, cell_targets<A>(part, H, kLstmGates));
+    reduce_block(shared, sums, to, before);
 }
 
 Launch lstm_forward(const CellForwardArgs& args) {

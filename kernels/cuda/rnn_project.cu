@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     }
     SumTargets to;
     to.norm_partials = part.in.norm_partials;
-    reduce_block(shared, sums, to);
+    reduce_block(shared, sums, to, {});
 }
 
 Launch project_forward(const ProjectForwardArgs& args) {

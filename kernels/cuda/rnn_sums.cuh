@@ -32,11 +32,47 @@ struct SumTargets {
 template <int V, int kSlots>
 inline constexpr int kSumPacks = (kSlots + 1) * kMaxBlockRows* kStepUnits / V;
 
-/// Adds the sums of a block's thread rows in the order of the rows, then to db; the norm's columns are
-/// added by a tree of one warp. The order depends on sizes alone, not on V. All threads must call.
+/// What a thread of a block adds to in db: one column, and at most all of its slots, because blocks
+/// are whole warps and a warp is as wide as a block's columns.
+template <class A, int kSlots>
+struct OwnSums {
+    A db[kSlots > 0 ? kSlots : 1];
+};
+
+/// body(k, slot, unit of the block) for each element of db that is this thread's k-th.
+template <int kSlots, class Body>
+__device__ __forceinline__ void for_own_sums(const SumTargets& to, const Body& body) {
+    const unsigned thread = threadIdx.y * blockDim.x + threadIdx.x;
+    const unsigned unit = thread % kStepUnits;
+    const int warp = static_cast<int>(thread / kStepUnits);
+    const int warps = static_cast<int>(blockDim.x * blockDim.y / kStepUnits);
+    if (static_cast<std::int64_t>(blockIdx.x) * kStepUnits + unit >= to.columns) return;
+#pragma unroll
+    for (int k = 0; k < kSlots; ++k) {
+        const int slot = warp + k * warps;
+        if (slot < kSlots) body(k, slot, unit);
+    }
+}
+
+/// The running sums that the block will add to. Fetched before its rows: read at the end, one after
+/// the other because each store may be the next one's address, they would be what a step waits for.
+template <int kSlots, class A>
+__device__ __forceinline__ OwnSums<A, kSlots> fetch_sums(const SumTargets& to) {
+    OwnSums<A, kSlots> before = {};
+    if (to.db == nullptr) return before;
+    const A* db = static_cast<const A*>(to.db) + static_cast<std::int64_t>(blockIdx.x) * kStepUnits;
+    for_own_sums<kSlots>(
+        to, [&](int k, int slot, unsigned unit) { before.db[k] = db[slot * to.columns + unit]; });
+    return before;
+}
+
+/// Adds the sums of a block's thread rows in the order of the rows, then to what db was before; the
+/// norm's columns are added by a tree of one warp. The order depends on sizes alone, not on V. All
+/// threads must call.
 template <int kSlots, class A, int V>
 __device__ __forceinline__ void reduce_block(Pack<A, V>* shared, const StepSums<A, V, kSlots>& sums,
-                                             const SumTargets& to) {
+                                             const SumTargets& to,
+                                             const OwnSums<A, kSlots>& before) {
     if (to.db == nullptr && to.norm_partials == nullptr) return;  // the same in the whole block
     constexpr int kPacks = kStepUnits / V;
 #pragma unroll
@@ -46,26 +82,25 @@ __device__ __forceinline__ void reduce_block(Pack<A, V>* shared, const StepSums<
     }
     __syncthreads();
     const A* values = reinterpret_cast<const A*>(shared);
-    const auto sum_rows = [&](int slot, int unit) {
+    const auto sum_rows = [&](int slot, unsigned unit) {
         A sum(0);
-        for (unsigned y = 0; y < blockDim.y; ++y) {
-            sum += values[(slot * kMaxBlockRows + y) * kStepUnits + unit];
+#pragma unroll 1
+        for (unsigned y = 0; y < blockDim.y; y += kMinBlockRows) {
+#pragma unroll
+            for (unsigned r = 0; r < kMinBlockRows; ++r) {
+                sum += values[(slot * kMaxBlockRows + y + r) * kStepUnits + unit];
+            }
         }
         return sum;
     };
-    const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
     if (to.db != nullptr) {
-        const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kStepUnits;
-        for (int i = thread; i < kSlots * kStepUnits;
-             i += static_cast<int>(blockDim.x * blockDim.y)) {
-            const std::int64_t unit = first + i % kStepUnits;
-            if (unit < to.columns) {
-                static_cast<A*>(to.db)[i / kStepUnits * to.columns + unit] +=
-                    sum_rows(i / kStepUnits, i % kStepUnits);
-            }
-        }
+        A* db = static_cast<A*>(to.db) + static_cast<std::int64_t>(blockIdx.x) * kStepUnits;
+        for_own_sums<kSlots>(to, [&](int k, int slot, unsigned unit) {
+            db[slot * to.columns + unit] = before.db[k] + sum_rows(slot, unit);
+        });
     }
     // The smallest block is one warp, so the first one is always whole.
+    const unsigned thread = threadIdx.y * blockDim.x + threadIdx.x;
     if (to.norm_partials != nullptr && thread < kStepUnits) {
         A sum = sum_rows(kSlots, thread);
         for (int distance = kStepUnits / 2; distance > 0; distance /= 2) {

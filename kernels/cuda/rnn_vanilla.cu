@@ -73,6 +73,8 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
     const std::int64_t H = common.hidden_size, j = first_unit<V>();
     CAROUSEL_SHARED(Sum, shared, (kSumPacks<V, 1>));
     StepSums<A, V, 1> sums;
+    const SumTargets to = cell_targets<A>(part, H, 1);
+    const auto before = fetch_sums<1, A>(to);
     for (std::int64_t n = first_row(); j < H && n < common.batch_size; n += row_stride()) {
         const std::int64_t length = row_length(common, n, j);
         const std::int64_t grad = n * part.dgates_stride + j;
@@ -92,7 +94,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
         store<S>(part.dgates, grad, dh);
         add(sums.db[0], dh);
     }
-    reduce_block(shared, sums, cell_targets<A>(part, H, 1));
+    reduce_block(shared, sums, to, before);
 }
 
 namespace {
