@@ -62,14 +62,19 @@ using SharedAddress = std::uint32_t;
         CAROUSEL_PTX_FOR_SCOPE(kScope, CAROUSEL_PTX_LOAD_64_##order);             \
         return value;                                                             \
     }
+#define CAROUSEL_PTX_LOAD_TEXT(instruction, result)       \
+    asm volatile(instruction " %0, [%1];"                 \
+                 : result(value)                          \
+                 : "l"(__cvta_generic_to_global(address)) \
+                 : "memory")
 #define CAROUSEL_PTX_LOAD_32_relaxed(scope) \
-    asm volatile("ld.relaxed." scope ".u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory")
+    CAROUSEL_PTX_LOAD_TEXT("ld.relaxed." scope ".global.u32", "=r")
 #define CAROUSEL_PTX_LOAD_32_acquire(scope) \
-    asm volatile("ld.acquire." scope ".u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory")
+    CAROUSEL_PTX_LOAD_TEXT("ld.acquire." scope ".global.u32", "=r")
 #define CAROUSEL_PTX_LOAD_64_relaxed(scope) \
-    asm volatile("ld.relaxed." scope ".u64 %0, [%1];" : "=l"(value) : "l"(address) : "memory")
+    CAROUSEL_PTX_LOAD_TEXT("ld.relaxed." scope ".global.u64", "=l")
 #define CAROUSEL_PTX_LOAD_64_acquire(scope) \
-    asm volatile("ld.acquire." scope ".u64 %0, [%1];" : "=l"(value) : "l"(address) : "memory")
+    CAROUSEL_PTX_LOAD_TEXT("ld.acquire." scope ".global.u64", "=l")
 CAROUSEL_PTX_LOAD(load_relaxed, relaxed)
 CAROUSEL_PTX_LOAD(load_acquire, acquire)
 
@@ -82,14 +87,17 @@ CAROUSEL_PTX_LOAD(load_acquire, acquire)
     __device__ __forceinline__ void name(std::uint64_t* address, std::uint64_t value) { \
         CAROUSEL_PTX_FOR_SCOPE(kScope, CAROUSEL_PTX_STORE_64_##order);                  \
     }
+#define CAROUSEL_PTX_STORE_TEXT(instruction, operand)                                              \
+    asm volatile(instruction " [%0], %1;" ::"l"(__cvta_generic_to_global(address)), operand(value) \
+                 : "memory")
 #define CAROUSEL_PTX_STORE_32_relaxed(scope) \
-    asm volatile("st.relaxed." scope ".u32 [%0], %1;" ::"l"(address), "r"(value) : "memory")
+    CAROUSEL_PTX_STORE_TEXT("st.relaxed." scope ".global.u32", "r")
 #define CAROUSEL_PTX_STORE_32_release(scope) \
-    asm volatile("st.release." scope ".u32 [%0], %1;" ::"l"(address), "r"(value) : "memory")
+    CAROUSEL_PTX_STORE_TEXT("st.release." scope ".global.u32", "r")
 #define CAROUSEL_PTX_STORE_64_relaxed(scope) \
-    asm volatile("st.relaxed." scope ".u64 [%0], %1;" ::"l"(address), "l"(value) : "memory")
+    CAROUSEL_PTX_STORE_TEXT("st.relaxed." scope ".global.u64", "l")
 #define CAROUSEL_PTX_STORE_64_release(scope) \
-    asm volatile("st.release." scope ".u64 [%0], %1;" ::"l"(address), "l"(value) : "memory")
+    CAROUSEL_PTX_STORE_TEXT("st.release." scope ".global.u64", "l")
 CAROUSEL_PTX_STORE(store_relaxed, relaxed)
 CAROUSEL_PTX_STORE(store_release, release)
 
@@ -101,10 +109,10 @@ CAROUSEL_PTX_STORE(store_release, release)
         CAROUSEL_PTX_FOR_SCOPE(kScope, CAROUSEL_PTX_ADD_##order);                                \
         return before;                                                                           \
     }
-#define CAROUSEL_PTX_ADD_TEXT(order, scope)                       \
-    asm volatile("atom." order "." scope ".add.u32 %0, [%1], %2;" \
-                 : "=r"(before)                                   \
-                 : "l"(address), "r"(value)                       \
+#define CAROUSEL_PTX_ADD_TEXT(order, scope)                              \
+    asm volatile("atom." order "." scope ".global.add.u32 %0, [%1], %2;" \
+                 : "=r"(before)                                          \
+                 : "l"(__cvta_generic_to_global(address)), "r"(value)    \
                  : "memory")
 #define CAROUSEL_PTX_ADD_relaxed(scope) CAROUSEL_PTX_ADD_TEXT("relaxed", scope)
 #define CAROUSEL_PTX_ADD_release(scope) CAROUSEL_PTX_ADD_TEXT("release", scope)
@@ -137,9 +145,11 @@ __device__ __forceinline__ void fence_acq_rel() {
     CAROUSEL_PTX_FOR_SCOPE(kScope, CAROUSEL_PTX_FENCE);
 #undef CAROUSEL_PTX_FENCE
 }
-/// Between generic accesses and those of bulk copies to the same memory.
+/// Between generic accesses to this block's shared memory and those of bulk copies and warpgroup
+/// products to the same. Not for global memory: a fence of both waits for all of the thread's
+/// stores, as one of device scope does.
 __device__ __forceinline__ void fence_proxy_async() {
-    CAROUSEL_PTX_SM90("fence.proxy.async;" ::: "memory");
+    CAROUSEL_PTX_SM90("fence.proxy.async.shared::cta;" ::: "memory");
 }
 /// After mbarrier_init, before a relaxed cluster barrier that publishes it.
 __device__ __forceinline__ void fence_mbarrier_init() {
@@ -394,11 +404,13 @@ __device__ __forceinline__ std::uint64_t global_timer_ns() {
 #undef CAROUSEL_PTX_SM90
 #undef CAROUSEL_PTX_FOR_SCOPE
 #undef CAROUSEL_PTX_LOAD
+#undef CAROUSEL_PTX_LOAD_TEXT
 #undef CAROUSEL_PTX_LOAD_32_relaxed
 #undef CAROUSEL_PTX_LOAD_32_acquire
 #undef CAROUSEL_PTX_LOAD_64_relaxed
 #undef CAROUSEL_PTX_LOAD_64_acquire
 #undef CAROUSEL_PTX_STORE
+#undef CAROUSEL_PTX_STORE_TEXT
 #undef CAROUSEL_PTX_STORE_32_relaxed
 #undef CAROUSEL_PTX_STORE_32_release
 #undef CAROUSEL_PTX_STORE_64_relaxed
