@@ -155,6 +155,7 @@ __global__ void __launch_bounds__(kFlatBlock) column_sum_total_kernel(ColumnSumP
     A* y = static_cast<A*>(plan.args.y);
     for (std::int64_t j = flat_thread(); j < plan.args.cols; j += flat_threads()) {
         A total = plan.args.accumulate != 0 ? y[j] : A(0);
+#pragma unroll 8
         for (std::int64_t c = 0; c < plan.chunks; ++c) total += partials[c * plan.args.cols + j];
         y[j] = total;
     }
