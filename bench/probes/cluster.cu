@@ -81,10 +81,12 @@ __global__ void __launch_bounds__(kThreads) all_to_all_kernel(ExchangeArgs args)
         ptx::fence_mbarrier_init();
     }
     for (unsigned i = threadIdx.x; i < 2 * size * words; i += kThreads) buffers[i] = filled(0);
+    ptx::fence_proxy_async();  // the others' bulk copies write here next
     __syncthreads();
     ptx::cluster_arrive();
     ptx::cluster_wait();
     Deadline deadline(args.common);
+    bool fine = true;
     // As in the ring; bulk copies are issued by the block as a whole.
     const std::uint32_t steps = kBulk || threadIdx.x < words ? args.common.iterations : 0;
     for (std::uint32_t step = 0; step < steps; ++step) {
@@ -98,7 +100,8 @@ __global__ void __launch_bounds__(kThreads) all_to_all_kernel(ExchangeArgs args)
                 message[i] = filled(before[i].x + 1);
             }
             ptx::fence_proxy_async();
-            __syncthreads();
+            // Either all threads go on or none: one alone would wait here for ever.
+            if (__syncthreads_and(fine) == 0) break;
             const unsigned peer = threadIdx.x;
             if (peer < size && peer != rank) {
                 ptx::bulk_push(ptx::map_to_rank(ptx::shared_address(incoming + rank * words), peer),
@@ -116,10 +119,11 @@ __global__ void __launch_bounds__(kThreads) all_to_all_kernel(ExchangeArgs args)
                 }
             }
         }
-        if (!deadline.wait([&] {
-                return ptx::mbarrier_try_wait<ptx::Scope::kCluster>(&arrived[parity],
-                                                                    (step >> 1) & 1);
-            })) {
+        fine = deadline.wait([&] {
+            return ptx::mbarrier_try_wait<ptx::Scope::kCluster>(&arrived[parity], (step >> 1) & 1);
+        });
+        if (!fine) {
+            if (kBulk) continue;
             break;
         }
         const uint4* got = incoming + ((rank + 1) % size) * words;

@@ -26,6 +26,25 @@ __device__ __forceinline__ bool all_equal(uint4 v, std::uint32_t want) {
     return v.x == want && v.y == want && v.z == want && v.w == want;
 }
 
+/// Whether the thread's words of a vector all hold `want`. Their loads are under way together, eight
+/// at a time: one after the other, a long vector would cost its latency several times.
+template <class Load>
+__device__ __forceinline__ bool own_words_equal(unsigned words, std::uint32_t want, Load load) {
+    constexpr unsigned kLoads = 8;
+    bool equal = true;
+    for (unsigned first = threadIdx.x; first < words; first += kLoads * kThreads) {
+        uint4 got[kLoads];
+#pragma unroll
+        for (unsigned k = 0; k < kLoads; ++k) {
+            got[k] = filled(want);
+            if (first + k * kThreads < words) got[k] = load(first + k * kThreads);
+        }
+#pragma unroll
+        for (unsigned k = 0; k < kLoads; ++k) equal = all_equal(got[k], want) && equal;
+    }
+    return equal;
+}
+
 /// Every value is the iteration's number, so each tells by itself whether it is new.
 __global__ void __launch_bounds__(kThreads) self_validating_kernel(HopArgs args) {
     const unsigned part = args.words / gridDim.x;
@@ -36,10 +55,10 @@ __global__ void __launch_bounds__(kThreads) self_validating_kernel(HopArgs args)
         for (unsigned i = threadIdx.x; i < part; i += kThreads) {
             ptx::store_relaxed_16(buffer + blockIdx.x * part + i, filled(epoch));
         }
-        for (unsigned i = threadIdx.x; fine && i < args.words; i += kThreads) {
-            fine =
-                deadline.wait([&] { return all_equal(ptx::load_relaxed_16(buffer + i), epoch); });
-        }
+        fine = deadline.wait([&] {
+            return own_words_equal(args.words, epoch,
+                                   [&](unsigned i) { return ptx::load_relaxed_16(buffer + i); });
+        });
         fine = __syncthreads_and(fine) != 0;
     }
 }
@@ -72,8 +91,9 @@ __global__ void __launch_bounds__(kThreads) signalled_kernel(HopArgs args) {
             });
         }
         fine = __syncthreads_and(fine) != 0;
-        for (unsigned i = threadIdx.x; i < args.words; i += kThreads) {
-            if (!all_equal(__ldcg(buffer + i), epoch) && fine) deadline.fail(kWrongData);
+        if (!own_words_equal(args.words, epoch, [&](unsigned i) { return __ldcg(buffer + i); }) &&
+            fine) {
+            deadline.fail(kWrongData);
         }
     }
 }
