@@ -17,10 +17,14 @@ inline constexpr int kMinBlockRows = 4, kMaxBlockRows = 16;
 /// and far below the limit of a grid's second dimension.
 inline constexpr std::int64_t kMaxGridRows = 4096;
 
-/// Threads of the largest block at `kUnits` units per thread. Kernels promise no more than one block per
-/// multiprocessor beside it: ptxas otherwise aims at an occupancy that a step has no use for, and spills.
+/// Threads of the largest block at `kUnits` units per thread.
 template <int kUnits>
 inline constexpr int kMaxStepThreads = kStepUnits / kUnits* kMaxBlockRows;
+/// Such blocks that a multiprocessor has registers for, by the kernels' promise. No more than one of
+/// 128 or 512 threads: ptxas otherwise aims at an occupancy that a step has no use for, and spills.
+/// Two of f64's 256: it would take more than half the registers for one.
+template <int kUnits>
+inline constexpr int kMinStepBlocks = kUnits == 2 ? 2 : 1;
 
 /// A grid of `units` columns by thread rows; rows beyond the grid's are reached by strides, so the
 /// blocks' share of rows, and with it the order of every sum, depends on sizes alone.

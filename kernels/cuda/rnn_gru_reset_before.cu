@@ -27,7 +27,7 @@ using cell::kGruZ;
 /// Units    sizes and strides in elements.
 /// Repeat   bitwise equal run to run; no thread reads what another writes.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     gru_reset_before_gates_kernel(StepArgs<CellForwardArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
 /// Units    sizes and strides in elements.
 /// Repeat   bitwise equal run to run; no thread reads what another writes.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     gru_reset_before_state_kernel(StepArgs<CellForwardArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
 /// Units    sizes and strides in elements.
 /// Repeat   bitwise equal run to run and for any alignment: sums follow the rows, then the steps.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     gru_reset_before_backward_kernel(StepArgs<CellBackwardArgs> args) {
     using A = Acc<S>;
     using Sum = Pack<A, V>;
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
 /// Units    sizes and strides in elements.
 /// Repeat   bitwise equal run to run and for any alignment: sums follow the rows, then the steps.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     gru_reset_gate_backward_kernel(StepArgs<CellBackwardArgs> args) {
     using A = Acc<S>;
     using Sum = Pack<A, V>;

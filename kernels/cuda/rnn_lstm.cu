@@ -31,7 +31,7 @@ using cell::kLstmO;
 /// Units    sizes and strides in elements.
 /// Repeat   bitwise equal run to run; no thread reads what another writes.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     lstm_forward_kernel(StepArgs<CellForwardArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
 /// Units    sizes and strides in elements.
 /// Repeat   bitwise equal run to run and for any alignment: sums follow the rows, then the steps.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     lstm_backward_kernel(StepArgs<CellBackwardArgs> args) {
     using A = Acc<S>;
     using Sum = Pack<A, V>;

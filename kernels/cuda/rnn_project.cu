@@ -17,7 +17,7 @@ namespace carousel::CAROUSEL_KERNELS::rnn {
 /// Units    sizes and strides in elements.
 /// Repeat   bitwise equal run to run; no thread reads what another writes.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     project_forward_kernel(StepArgs<ProjectForwardArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
 /// Units    sizes and strides in elements.
 /// Repeat   bitwise equal run to run and for any alignment: sums follow the rows.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     project_backward_kernel(StepArgs<ProjectBackwardArgs> args) {
     using A = Acc<S>;
     using Sum = Pack<A, V>;

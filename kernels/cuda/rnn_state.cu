@@ -19,7 +19,7 @@ __global__ void set_key_kernel(SetKeyArgs args) {
 /// In       hx [N,O] S; null = zero.
 /// Out      h_in [N,O] S, written fully; stamp, where given.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     state_in_kernel(StepArgs<StateInArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
 /// Out      dh_state [N,O] A, dc [N,H] A; those given, written fully. The status word, if the stamp is
 ///          not this pass's: nothing was saved for it, and what follows has no meaning.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     state_grad_begin_kernel(StepArgs<StateGradArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
 /// In       dh_state [N,O] A, dc [N,H] A.
 /// Out      dhx [N,O] S, dcx [N,H] A; those given, written fully.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     state_grad_end_kernel(StepArgs<StateGradArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
@@ -94,7 +94,8 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
 /// In       x S, not read where not valid; lengths [N] or null.
 /// Out      out S, written fully.
 template <class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1) masked_rows_kernel(MaskedRowsArgs args) {
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
+    masked_rows_kernel(MaskedRowsArgs args) {
     const std::int64_t N = args.batch_size, j = first_unit<V>();
     if (j >= args.columns) return;
     for (std::int64_t row = first_row(); row < args.steps * N; row += row_stride()) {

@@ -23,7 +23,7 @@ using cell::TanhActivation;
 /// Units    sizes and strides in elements.
 /// Repeat   bitwise equal run to run; no thread reads what another writes.
 template <class Activation, class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     vanilla_forward_kernel(StepArgs<CellForwardArgs> args) {
     using A = Acc<S>;
     const StepCommon& common = args.common;
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
 /// Units    sizes and strides in elements.
 /// Repeat   bitwise equal run to run and for any alignment: sums follow the rows, then the steps.
 template <class Activation, class S, int V>
-__global__ void __launch_bounds__(kMaxStepThreads<V>, 1)
+__global__ void __launch_bounds__(kMaxStepThreads<V>, kMinStepBlocks<V>)
     vanilla_backward_kernel(StepArgs<CellBackwardArgs> args) {
     using A = Acc<S>;
     using Sum = Pack<A, V>;
