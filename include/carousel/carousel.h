@@ -319,7 +319,7 @@ static inline carousel_rnn_backward_args carousel_rnn_backward_args_default(void
 
 /* ---- devices, threads, memory ---------------------------------------------------------------- */
 
-/* Parses "cpu", "cuda", "cuda:1" or "auto" (the fastest usable one).
+/* Parses "cpu", "cuda", "cuda:1" or "auto" (the first CUDA device that can be used, else the CPU).
  * Out      *device
  * Errors   InvalidArgument: anything else. */
 CAROUSEL_API carousel_status carousel_device_parse(const char* text, carousel_device* device);
