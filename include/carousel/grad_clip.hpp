@@ -48,7 +48,7 @@ struct GradNorm {
 ///          any thread count.
 class CAROUSEL_API GradClip {
 public:
-    /// `max_norm` 0: measure and guard, do not scale.
+    /// `max_norm` 0: measure and guard, do not scale. Errors: InvalidArgument (before allocate() too).
     GradClip(ParameterSet& params, double max_norm);
 
     /// Measures the gradients and sets the scale for the next Optimizer::step. The gradients

@@ -81,7 +81,8 @@ public:
     /// RNN). Returns the index of the first. InvalidArgument after allocate() or on a used name.
     std::size_t add(const std::vector<ParameterInfo>& group);
     std::size_t add(const std::string& name, const std::vector<std::int64_t>& shape);
-    /// Makes the buffers; values and gradients are zero. OutOfMemory says how much they need.
+    /// Makes the buffers, once; values and gradients are zero. OutOfMemory says how much they need.
+    /// Before it, whatever uses a value or a gradient throws InvalidArgument.
     void allocate();
 
     const ModuleContext& context() const noexcept { return context_; }

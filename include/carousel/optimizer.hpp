@@ -41,10 +41,11 @@ struct OptimizerOptions {
 /// numbers are those of the dense update. Source   torch.optim (SGD with dampening 0).
 class CAROUSEL_API Optimizer {
 public:
-    /// Errors: InvalidArgument (an option out of range, named); OutOfMemory.
+    /// Errors: InvalidArgument (an option out of range, named; before allocate()); OutOfMemory.
     Optimizer(ParameterSet& params, GradClip& clip, const OptimizerOptions& options);
 
     /// Applies the gradients with the scale and the skip flag that GradClip::measure left.
+    /// Errors: InvalidArgument: a learning rate that is negative or not finite.
     void step(double lr);
     /// The same with the learning rate that set_lr put on the device, where a replayed graph finds
     /// the present one. set_lr only enqueues; it cannot be captured itself.

@@ -31,6 +31,14 @@ inline void check_ids(const char* what, const std::int32_t* ids, std::int64_t n,
     check_ids(what, ids, n, limit, 0);
 }
 
+/// InvalidArgument while a ParameterSet has no memory; `flat_values` is its.
+inline void check_allocated(const void* flat_values) {
+    if (flat_values != nullptr) return;
+    throw Error(ErrorCode::kInvalidArgument,
+                "the parameters have no memory yet; call ParameterSet::allocate() once, after all "
+                "modules are made and before anything uses them");
+}
+
 /// What kernels met in device memory, from the bits of kernels/cuda's StatusBit.
 inline std::string status_text(std::uint32_t status) {
     std::string text;

@@ -14,6 +14,8 @@ GradClip::GradClip(ParameterSet& params, double max_norm) : params_(&params), ma
         throw Error(ErrorCode::kInvalidArgument, "max_norm is " + nn::number_text(max_norm) +
                                                      "; it must be positive, or 0 for no clipping");
     }
+    nn::check_allocated(
+        params.flat_values());  // the number of partial sums follows from all tensors
     const Device device = params.context().device();
     control_ = Buffer(sizeof(StepControl), device, "scalars of the optimiser step");
     const StepControl initial;

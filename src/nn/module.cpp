@@ -106,6 +106,10 @@ std::size_t ParameterSet::add(const std::string& name, const std::vector<std::in
 }
 
 void ParameterSet::allocate() {
+    if (values_.data() != nullptr) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "ParameterSet::allocate() was called before; modules keep the addresses");
+    }
     const Ops& ops = context_.ops();
     const auto numel = static_cast<std::size_t>(numel_);
     values_ = Buffer(numel * dtype_bytes(ops.dtype()), context_.device(), "parameters");
@@ -125,6 +129,7 @@ std::size_t ParameterSet::find(const std::string& name) const {
 }
 
 TensorView ParameterSet::value(std::size_t index) const {
+    nn::check_allocated(values_.data());
     return view_of(values_.data(), context_.dtype(), infos_.at(index), context_);
 }
 
@@ -146,6 +151,7 @@ void ParameterSet::values_from_masters() {
 }
 
 TensorView ParameterSet::grad(std::size_t index) const {
+    nn::check_allocated(values_.data());
     return view_of(grads_.data(), context_.ops().state_dtype(), infos_.at(index), context_);
 }
 

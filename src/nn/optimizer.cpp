@@ -90,6 +90,7 @@ std::vector<const char*> slot_names(UpdateRule rule) {
 Optimizer::Optimizer(ParameterSet& params, GradClip& clip, const OptimizerOptions& options)
     : params_(&params), clip_(&clip), options_(options) {
     check(options);
+    nn::check_allocated(params.flat_values());
     const std::size_t bytes = static_cast<std::size_t>(params.numel()) *
                               dtype_bytes(params.context().ops().state_dtype());
     for (std::size_t slot = 0; slot < slot_names(rule_of(options)).size(); ++slot) {
@@ -100,9 +101,15 @@ Optimizer::Optimizer(ParameterSet& params, GradClip& clip, const OptimizerOption
     set_lr(0.0);
 }
 
-void Optimizer::set_lr(double lr) { params_->context().ops().upload(lr_.data(), &lr, sizeof lr); }
+void Optimizer::set_lr(double lr) {
+    check_range("learning rate", lr, 0.0, HUGE_VAL);
+    params_->context().ops().upload(lr_.data(), &lr, sizeof lr);
+}
 
-void Optimizer::step(double lr) { update(lr, nullptr); }
+void Optimizer::step(double lr) {
+    check_range("learning rate", lr, 0.0, HUGE_VAL);
+    update(lr, nullptr);
+}
 
 void Optimizer::step() { update(0.0, lr_.as<double>()); }
 

@@ -2,11 +2,13 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "carousel/optimizer.hpp"
 #include "tests/support/expect_error.hpp"
 #include "tests/support/rnn_data.hpp"
 
@@ -41,6 +43,44 @@ void expect_near(const std::vector<T>& actual, const std::vector<double>& expect
     ASSERT_EQ(actual.size(), expected.size());
     for (std::size_t i = 0; i < actual.size(); ++i) {
         ASSERT_NEAR(static_cast<double>(actual[i]), expected[i], limit) << "element " << i;
+    }
+}
+
+TEST(Modules, WithoutMemoryEveryUseIsRefusedAndCanBeMadeUpFor) {
+    ParameterSet params(context_of<float>());
+    RnnSpec spec;
+    spec.cell = Cell::kGru;
+    spec.input_size = spec.hidden_size = 4;
+    Rnn rnn(params, "rnn", spec, 3, 2);
+    Embedding embedding(params, "embedding", 5, 4);
+    Linear linear(params, "output", 4, 5);
+    std::vector<float> x(24, 0.5f), y(24), logits(30);
+    const std::vector<std::int32_t> ids{0, 4, 2};
+    RnnForwardArgs args;
+    args.seq_len = 3;
+    args.batch_size = 2;
+    args.x = {x.data(), DType::kF32, {3, 2, 4}};
+    args.y = {y.data(), DType::kF32, {3, 2, 4}};
+    const std::function<void()> uses[] = {
+        [&] { rnn.forward_training(args); },
+        [&] { linear.forward(x.data(), 6, logits.data()); },
+        [&] { linear.backward(x.data(), 6, logits.data(), y.data()); },
+        [&] { embedding.forward(ids.data(), 3, y.data()); },
+        [&] { embedding.backward(ids.data(), 3, y.data()); },
+        [&] { params.value(0); },
+        [&] { params.grad(0); },
+    };
+    for (const auto& use : uses) expect_error(ErrorCode::kInvalidArgument, "allocate", use);
+    // Their sizes follow from all tensors.
+    expect_error(ErrorCode::kInvalidArgument, "allocate", [&] { GradClip(params, 1.0); });
+    params.allocate();
+    for (const auto& use : uses) EXPECT_NO_THROW(use());
+    expect_error(ErrorCode::kInvalidArgument, "allocate", [&] { params.allocate(); });
+    GradClip clip(params, 1.0);
+    Optimizer optimizer(params, clip, {});
+    for (const double lr : {std::nan(""), -0.1, HUGE_VAL}) {
+        expect_error(ErrorCode::kInvalidArgument, "rate", [&] { optimizer.step(lr); });
+        expect_error(ErrorCode::kInvalidArgument, "rate", [&] { optimizer.set_lr(lr); });
     }
 }
 
