@@ -126,7 +126,8 @@ void check_layer_count(const char* what, std::size_t count, const RnnSpec& spec)
 void check_tensor(const std::string& name, const ConstTensorView& view, DType dtype,
                   const Device& device, std::initializer_list<Axis> axes, bool dense) {
     if (!view.defined())
-        fail(name + " is missing; expected a " + dtype_name(dtype) + " tensor " + axes_text(axes));
+        fail(name + " is missing; expected a tensor of dtype " + dtype_name(dtype) + " " +
+             axes_text(axes));
     if (view.dtype != dtype) {
         fail(name + " has dtype " + dtype_name(view.dtype) + "; expected " + dtype_name(dtype) +
              ", the dtype of the spec: convert the tensor");
