@@ -245,7 +245,7 @@ TEST(ParameterSet, AlignsTensorsAndRefusesDuplicates) {
 }
 
 TEST(ModuleContext, SaysWhatItCannotDo) {
-    expect_error(ErrorCode::kUnsupported, "bf16", [] { ModuleContext(DType::kBf16); });
+    expect_error(ErrorCode::kUnsupported, "bf16", [] { ModuleContext{DType::kBf16}; });
 }
 
 }  // namespace
