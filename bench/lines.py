@@ -53,7 +53,10 @@ def check_same_machine(known, said, place):
 def read(paths):
     results, seen = Results(), {}
     for path in paths:
-        content = pathlib.Path(path).read_text()
+        try:
+            content = pathlib.Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise Refusal(f"{path}: not text, so not JSON lines: {error}") from None
         texts = content.splitlines()
         # What a killed program left of its last line is no result.
         if texts and not content.endswith("\n") and not is_json(texts[-1]):
@@ -94,7 +97,10 @@ def add(results, seen, text, place):
     elif "skipped" in line:
         results.skipped.append(line)
     elif "carousel_ms" in line and "derived" not in line:
-        key = (*name(line), line["l2"])
+        try:
+            key = (*name(line), line["l2"])
+        except KeyError as missing:
+            raise Refusal(f"{place}: a result without the field {missing}") from None
         if key in seen:
             raise Refusal(f"{place}: {' '.join(name(line))} stands in {seen[key]}, too; "
                           "runs are not mixed")

@@ -38,8 +38,8 @@ if(NOT CAROUSEL_CUDA STREQUAL "OFF")
     endif()
 endif()
 
-# The kernels' tests compile them with the C++ compiler, which needs CUDA's headers alone. The thread
-# sanitizer's entry points are theirs there.
+# The kernels' tests compile them with the C++ compiler, which needs CUDA's headers alone, and to be g++,
+# whose flags they use. The thread sanitizer's entry points are theirs there.
 if(CAROUSEL_CUDA_ENABLED)
     set(cuda_header_hints ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 else()
@@ -48,7 +48,8 @@ endif()
 find_path(CAROUSEL_CUDA_INCLUDE_DIR cuda_bf16.h HINTS ${cuda_header_hints} PATH_SUFFIXES include)
 mark_as_advanced(CAROUSEL_CUDA_INCLUDE_DIR)
 set(CAROUSEL_SIMT_TESTS FALSE)
-if(BUILD_TESTING AND CAROUSEL_CUDA_INCLUDE_DIR AND NOT CAROUSEL_SANITIZE MATCHES "thread")
+if(BUILD_TESTING AND CAROUSEL_CUDA_INCLUDE_DIR AND NOT CAROUSEL_SANITIZE MATCHES "thread"
+   AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     set(CAROUSEL_SIMT_TESTS TRUE)
 endif()
 

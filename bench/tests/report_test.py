@@ -111,6 +111,11 @@ class Reading(WithFiles):
             status, _, err = self.run_main(module, path, *flags)
             self.assertEqual(status, 2)
             self.assertIn("not JSON", err)
+        path.write_bytes(b"\xff\xfe\x00")
+        with self.assertRaisesRegex(lines.Refusal, "not text"):
+            lines.read([path])
+        with self.assertRaisesRegex(lines.Refusal, ":2: a result without the field 'l2'"):
+            lines.read([self.write(GPU_HEADER, {k: v for k, v in GPU_ROW.items() if k != "l2"})])
 
     def test_labels_say_what_is_not_as_usual(self):
         self.assertEqual(lines.label(cpu_row(1.0)), "lstm H512 N64 T64 L2")

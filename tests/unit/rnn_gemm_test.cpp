@@ -16,12 +16,14 @@
 namespace carousel::test {
 namespace {
 
+/// Without a pool: the plain loops.
 template <class T>
-void check_gemm(ThreadPool& pool, bool trans_a, bool trans_b, std::int64_t m, std::int64_t n,
+void check_gemm(ThreadPool* pool, bool trans_a, bool trans_b, std::int64_t m, std::int64_t n,
                 std::int64_t k, double beta) {
-    SCOPED_TRACE(testing::Message() << "trans " << trans_a << trans_b << " m" << m << " n" << n
-                                    << " k" << k << " beta " << beta << " threads "
-                                    << pool.num_threads() << " bytes " << sizeof(T));
+    SCOPED_TRACE(testing::Message()
+                 << "trans " << trans_a << trans_b << " m" << m << " n" << n << " k" << k
+                 << " beta " << beta << " threads " << (pool == nullptr ? 0 : pool->num_threads())
+                 << " bytes " << sizeof(T));
     const auto draw = [](std::uint64_t seed, std::int64_t count) {
         const std::vector<double> values = random_values(seed, count, 1.0);
         return std::vector<T>(values.begin(), values.end());
@@ -49,7 +51,11 @@ void check_gemm(ThreadPool& pool, bool trans_a, bool trans_b, std::int64_t m, st
     g.beta = static_cast<T>(beta);
     g.c = c.data();
     g.ldc = ldc;
-    cpu::gemm(pool, g);
+    if (pool == nullptr) {
+        cpu::gemm_loops(g);
+    } else {
+        cpu::gemm(*pool, g);
+    }
     const double limit = (sizeof(T) == 4 ? 1e-6 : 1e-15) * static_cast<double>(k + 2);
     for (std::int64_t i = 0; i < m; ++i) {
         for (std::int64_t j = 0; j < ldc; ++j) {
@@ -70,22 +76,28 @@ void check_gemm(ThreadPool& pool, bool trans_a, bool trans_b, std::int64_t m, st
     }
 }
 
-TEST(RnnGemm, EveryTransposeSizeAndTeam) {
+void check_every_gemm(ThreadPool* pool) {
     const std::int64_t sizes[][3] = {{1, 1, 1},    {1, 65, 30},  {30, 1, 17},  {7, 5, 0},
                                      {3, 130, 64}, {150, 9, 40}, {64, 96, 70}, {33, 257, 19}};
-    for (const int threads : {1, 2, 3, 4}) {
-        ThreadPool pool(threads);
-        for (const auto& size : sizes) {
-            for (int trans = 0; trans < 4; ++trans) {
-                for (const double beta : {0.0, 1.0}) {
-                    const bool ta = (trans & 1) != 0, tb = (trans & 2) != 0;
-                    check_gemm<float>(pool, ta, tb, size[0], size[1], size[2], beta);
-                    check_gemm<double>(pool, ta, tb, size[0], size[1], size[2], beta);
-                }
+    for (const auto& size : sizes) {
+        for (int trans = 0; trans < 4; ++trans) {
+            for (const double beta : {0.0, 1.0}) {
+                const bool ta = (trans & 1) != 0, tb = (trans & 2) != 0;
+                check_gemm<float>(pool, ta, tb, size[0], size[1], size[2], beta);
+                check_gemm<double>(pool, ta, tb, size[0], size[1], size[2], beta);
             }
         }
     }
 }
+
+TEST(RnnGemm, EveryTransposeSizeAndTeam) {
+    for (const int threads : {1, 2, 3, 4}) {
+        ThreadPool pool(threads);
+        check_every_gemm(&pool);
+    }
+}
+
+TEST(RnnGemm, PlainLoopsForWhenThereIsNoMemory) { check_every_gemm(nullptr); }
 
 TEST(RnnThreadPool, CallsEveryMemberOnce) {
     for (const int threads : {1, 2, 3, 5}) {

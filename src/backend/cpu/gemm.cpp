@@ -33,20 +33,33 @@ private:
 
 }  // namespace
 
+template <class T>
+void gemm_loops(const Gemm<T>& g) noexcept {
+    const std::int64_t a_row = g.trans_a ? 1 : g.lda, a_term = g.trans_a ? g.lda : 1;
+    const std::int64_t b_term = g.trans_b ? 1 : g.ldb, b_column = g.trans_b ? g.ldb : 1;
+    for (std::int64_t row = 0; row < g.m; ++row) {
+        for (std::int64_t column = 0; column < g.n; ++column) {
+            T sum(0);
+            for (std::int64_t term = 0; term < g.k; ++term) {
+                sum += g.a[row * a_row + term * a_term] * g.b[term * b_term + column * b_column];
+            }
+            T& c = g.c[row * g.ldc + column];
+            c = g.alpha * sum + (g.beta == T(0) ? T(0) : g.beta * c);
+        }
+    }
+}
+
 void gemm_serial(const Gemm<float>& g) noexcept {
     if (g.m <= 0 || g.n <= 0) return;
-    if (g.k <= 0) {
-        for (std::int64_t row = 0; row < g.m; ++row) {
-            for (std::int64_t column = 0; column < g.n; ++column) {
-                float& c = g.c[row * g.ldc + column];
-                c = g.beta == 0.0f ? 0.0f : g.beta * c;
-            }
-        }
-        return;
+    if (g.k > 0) {
+        const SingleOmpThread guard;
+        const dnnl_status_t status =
+            dnnl_sgemm(g.trans_a ? 'T' : 'N', g.trans_b ? 'T' : 'N', g.m, g.n, g.k, g.alpha, g.a,
+                       g.lda, g.b, g.ldb, g.beta, g.c, g.ldc);
+        if (status == dnnl_success) return;
+        // Its packing buffers found no memory.
     }
-    const SingleOmpThread guard;
-    dnnl_sgemm(g.trans_a ? 'T' : 'N', g.trans_b ? 'T' : 'N', g.m, g.n, g.k, g.alpha, g.a, g.lda,
-               g.b, g.ldb, g.beta, g.c, g.ldc);
+    gemm_loops(g);
 }
 
 void gemm_serial(const Gemm<double>& g) noexcept {
@@ -107,6 +120,8 @@ void gemm(ThreadPool& pool, const Gemm<T>& g) noexcept {
     pool.impl().run([&](int tid) { gemm_team(g, tid, num_threads); });
 }
 
+template void gemm_loops(const Gemm<float>&) noexcept;
+template void gemm_loops(const Gemm<double>&) noexcept;
 template void gemm_team(const Gemm<float>&, int, int) noexcept;
 template void gemm_team(const Gemm<double>&, int, int) noexcept;
 template void gemm(ThreadPool&, const Gemm<float>&) noexcept;

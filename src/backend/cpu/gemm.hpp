@@ -23,9 +23,14 @@ struct Gemm {
 };
 
 /// The whole product on the calling thread: oneDNN sgemm for f32 (its OpenMP team held at one thread
-/// for the call), Eigen for f64. Both may allocate transient packing buffers.
+/// for the call), Eigen for f64. Both may allocate transient packing buffers; where oneDNN gets none,
+/// gemm_loops does its work.
 void gemm_serial(const Gemm<float>& gemm) noexcept;
 void gemm_serial(const Gemm<double>& gemm) noexcept;
+
+/// The same by plain loops, which allocate nothing and take many times as long.
+template <class T>
+void gemm_loops(const Gemm<T>& gemm) noexcept;
 
 /// The share of member `tid` of `num_threads`: a slice of rows or columns of C. Called by all
 /// members inside one parallel region; no barrier inside. Bits depend on num_threads only.
