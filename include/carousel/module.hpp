@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "carousel/rnn.hpp"
@@ -119,6 +120,7 @@ public:
 private:
     ModuleContext context_;
     std::vector<ParameterInfo> infos_;
+    std::unordered_set<std::string> names_;
     std::vector<TouchedRows> touched_;
     std::int64_t numel_ = 0;
     Buffer values_, grads_;
@@ -128,7 +130,8 @@ private:
 /// Looks up rows of a table: y[r] = weight[ids[r]].
 ///
 /// In       ids [n] i32, 0 <= id < V, host memory
-/// Errors   InvalidArgument names the first position whose id is out of range.
+/// Errors   InvalidArgument names the first position whose id is out of range; n negative or beyond an
+///          IdBuffer's capacity; a tensor that is null.
 /// Repeat   backward adds the rows of one id in the order of positions: the same bits at any thread
 ///          count.
 class CAROUSEL_API Embedding {

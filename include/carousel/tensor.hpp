@@ -126,7 +126,7 @@ private:
 ///
 /// Stream   on the library's own stream of the device, after what it was given before; done on return.
 /// Errors   Unsupported: the device cannot be used; Cuda; DeviceLost. InvalidArgument: that stream is
-///          being recorded into a graph.
+///          being recorded into a graph; a null address.
 CAROUSEL_API void copy_to_device(void* to, const void* from, std::size_t bytes,
                                  const Device& device);
 CAROUSEL_API void copy_to_host(void* to, const void* from, std::size_t bytes, const Device& device);

@@ -139,7 +139,15 @@ void Buffer::zero() {
     api_->synchronize(queue);
 }
 
+static void check_copy(const void* to, const void* from, std::size_t bytes) {
+    if (bytes == 0 || (to != nullptr && from != nullptr)) return;
+    throw Error(ErrorCode::kInvalidArgument, std::string(to == nullptr ? "to" : "from") +
+                                                 " is null, and " + std::to_string(bytes) +
+                                                 " bytes were to be copied");
+}
+
 void copy_to_device(void* to, const void* from, std::size_t bytes, const Device& device) {
+    check_copy(to, from, bytes);
     if (device.type == DeviceType::kCuda) {
         cuda::device_api(device.index)->copy_to_device(to, from, bytes);
     } else if (bytes > 0) {
@@ -148,6 +156,7 @@ void copy_to_device(void* to, const void* from, std::size_t bytes, const Device&
 }
 
 void copy_to_host(void* to, const void* from, std::size_t bytes, const Device& device) {
+    check_copy(to, from, bytes);
     if (device.type == DeviceType::kCuda) {
         cuda::device_api(device.index)->copy_to_host(to, from, bytes);
     } else if (bytes > 0) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <initializer_list>
 #include <string>
 
 #include "carousel/error.hpp"
@@ -29,6 +30,26 @@ inline void check_ids(const char* what, const std::int32_t* ids, std::int64_t n,
 inline void check_ids(const char* what, const std::int32_t* ids, std::int64_t n,
                       std::int64_t limit) {
     check_ids(what, ids, n, limit, 0);
+}
+
+/// A tensor of a call, by its name there.
+struct Given {
+    const char* name;
+    const void* data;
+};
+
+/// InvalidArgument for a negative count (named as in the call), and for a tensor without memory where
+/// it is positive.
+inline void check_given(const char* count, std::int64_t n, std::initializer_list<Given> tensors) {
+    if (n < 0) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    std::string(count) + " is " + std::to_string(n) + "; it must be at least 0");
+    }
+    for (const Given& tensor : tensors) {
+        if (n == 0 || tensor.data != nullptr) continue;
+        throw Error(ErrorCode::kInvalidArgument, std::string(tensor.name) + " is null, and " +
+                                                     count + " is " + std::to_string(n));
+    }
 }
 
 /// InvalidArgument while a ParameterSet has no memory; `flat_values` is its.

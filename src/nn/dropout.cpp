@@ -17,6 +17,7 @@ Dropout::Dropout(const ModuleContext& context, double p, std::int64_t layer)
 
 void Dropout::apply(const void* x, std::int64_t numel, std::uint64_t seed, std::uint64_t step,
                     void* y) const {
+    nn::check_given("numel", numel, {{"x", x}, {"y", y}});
     if (p_ == 0.0) {
         if (x != y) {
             context_.ops().copy(x, y,
@@ -29,6 +30,7 @@ void Dropout::apply(const void* x, std::int64_t numel, std::uint64_t seed, std::
 
 void Dropout::apply(const void* x, std::int64_t numel, const std::uint64_t* key, void* y) const {
     if (p_ == 0.0) return apply(x, numel, 0, 0, y);
+    nn::check_given("numel", numel, {{"x", x}, {"y", y}});
     context_.ops().dropout_keyed(x, y, numel, p_, key, static_cast<std::uint32_t>(layer_));
 }
 

@@ -9,6 +9,17 @@
 
 namespace carousel {
 
+namespace {
+
+void check_capacity(const IdBuffer& ids, std::int64_t n) {
+    if (n <= ids.capacity()) return;
+    throw Error(ErrorCode::kInvalidArgument, "n is " + std::to_string(n) +
+                                                 "; the buffer of ids has room for " +
+                                                 std::to_string(ids.capacity()));
+}
+
+}  // namespace
+
 Embedding::Embedding(ParameterSet& params, const std::string& name, std::int64_t num_embeddings,
                      std::int64_t embedding_size)
     : params_(&params), num_embeddings_(num_embeddings), embedding_size_(embedding_size) {
@@ -72,11 +83,14 @@ void Embedding::scatter(const std::int32_t* device_ids, std::int64_t n, const vo
 }
 
 void Embedding::forward(const std::int32_t* ids, std::int64_t n, void* y) const {
+    nn::check_given("n", n, {{"ids", ids}, {"y", y}});
     nn::check_ids("ids", ids, n, num_embeddings_);
     gather(on_device(ids, n), n, y);
 }
 
 void Embedding::forward(const IdBuffer& ids, std::int64_t n, void* y) const {
+    nn::check_given("n", n, {{"y", y}});
+    check_capacity(ids, n);
     const bool on_host = params_->context().device().type == DeviceType::kCpu;
     if (on_host) nn::check_ids("ids", ids.data(), n, num_embeddings_);
     gather(ids.data(), n, y);
@@ -114,12 +128,15 @@ void Embedding::touch(const std::int32_t* ids, std::int64_t n, bool accumulate) 
 }
 
 void Embedding::backward(const std::int32_t* ids, std::int64_t n, const void* dy, bool accumulate) {
+    nn::check_given("n", n, {{"ids", ids}, {"dy", dy}});
     nn::check_ids("ids", ids, n, num_embeddings_);
     touch(ids, n, accumulate);
     scatter(on_device(ids, n), n, dy);
 }
 
 void Embedding::backward(const IdBuffer& ids, std::int64_t n, const void* dy, bool accumulate) {
+    nn::check_given("n", n, {{"dy", dy}});
+    check_capacity(ids, n);
     const bool on_host = params_->context().device().type == DeviceType::kCpu;
     if (on_host) nn::check_ids("ids", ids.data(), n, num_embeddings_);
     touch(ids.data(), n, accumulate);

@@ -16,6 +16,7 @@ Linear::Linear(ParameterSet& params, const std::string& name, std::int64_t in_si
 const void* Linear::bias_data() const { return has_bias_ ? params_->value(bias_).data : nullptr; }
 
 void Linear::forward_no_bias(const void* x, std::int64_t n, void* y) const {
+    nn::check_given("n", n, {{"x", x}, {"y", y}});
     Ops& ops = params_->context().ops();
     if (n == 1) {
         MatVecArgs args;
@@ -54,6 +55,7 @@ void Linear::forward(const void* x, std::int64_t n, void* y) const {
 }
 
 void Linear::backward(const void* x, std::int64_t n, const void* dy, void* dx, bool accumulate) {
+    nn::check_given("n", n, {{"x", x}, {"dy", dy}});
     Ops& ops = params_->context().ops();
     if (dx != nullptr) {
         MatMulArgs args;

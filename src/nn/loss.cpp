@@ -55,6 +55,7 @@ SoftmaxCrossEntropy::Result SoftmaxCrossEntropy::run(const void* logits, const v
                                                      const std::int32_t* targets, std::int64_t n,
                                                      double scale, void* dlogits) {
     check_rows(n);
+    nn::check_given("n", n, {{"logits", logits}, {"targets", targets}});
     nn::check_ids("targets", targets, n, num_classes_, kIgnoreTarget);
     const std::int32_t* device_targets = targets;
     if (context_.device().type != DeviceType::kCpu) {
@@ -69,6 +70,7 @@ SoftmaxCrossEntropy::Result SoftmaxCrossEntropy::run(const void* logits, const v
 void SoftmaxCrossEntropy::enqueue(const void* logits, const void* bias, const IdBuffer& targets,
                                   std::int64_t n, double scale, void* dlogits, bool accumulate) {
     check_rows(n);
+    nn::check_given("n", n, {{"logits", logits}});
     if (context_.device().type == DeviceType::kCpu) {
         nn::check_ids("targets", targets.data(), n, num_classes_, kIgnoreTarget);
     }

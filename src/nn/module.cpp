@@ -29,6 +29,7 @@ IdBuffer::IdBuffer(const ModuleContext& context, std::int32_t* memory, std::int6
 }
 
 void IdBuffer::upload(const std::int32_t* ids, std::int64_t n) {
+    nn::check_given("n", n, {{"ids", ids}});
     if (n > capacity_) {
         throw Error(ErrorCode::kInvalidArgument, std::to_string(n) +
                                                      " ids; this buffer was made for at most " +
@@ -83,14 +84,12 @@ std::size_t ParameterSet::add(const std::vector<ParameterInfo>& group) {
     const auto align = kAlignBytes / static_cast<std::int64_t>(dtype_bytes(context_.dtype()));
     numel_ = (numel_ + align - 1) / align * align;
     for (const ParameterInfo& wanted : group) {
-        for (const ParameterInfo& other : infos_) {
-            if (other.name == wanted.name) {
-                throw Error(ErrorCode::kInvalidArgument,
-                            "two parameters are named '" + wanted.name + "'; give modules names");
-            }
-        }
         ParameterInfo info = wanted;
         info.numel = checked_numel(info, numel_);
+        if (!names_.insert(wanted.name).second) {
+            throw Error(ErrorCode::kInvalidArgument,
+                        "two parameters are named '" + wanted.name + "'; give modules names");
+        }
         info.offset = numel_;
         numel_ += info.numel;
         infos_.push_back(std::move(info));

@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "carousel/loss.hpp"
 #include "carousel/optimizer.hpp"
 #include "tests/support/expect_error.hpp"
 #include "tests/support/rnn_data.hpp"
@@ -82,6 +83,43 @@ TEST(Modules, WithoutMemoryEveryUseIsRefusedAndCanBeMadeUpFor) {
         expect_error(ErrorCode::kInvalidArgument, "rate", [&] { optimizer.step(lr); });
         expect_error(ErrorCode::kInvalidArgument, "rate", [&] { optimizer.set_lr(lr); });
     }
+}
+
+TEST(Modules, CountsAndTensorsOfACallAreChecked) {
+    const ModuleContext context = context_of<float>();
+    ParameterSet params(context);
+    Embedding embedding(params, "embedding", 5, 4);
+    Linear linear(params, "output", 4, 5);
+    const Dropout dropout(context, 0.5, 0), none(context, 0.0, 0);
+    SoftmaxCrossEntropy loss(context, 5, 8);
+    expect_error(ErrorCode::kInvalidArgument, "two parameters are named 'output.weight'",
+                 [&] { Linear again(params, "output", 4, 5); });
+    params.allocate();
+    std::vector<float> x(24, 0.5f), y(30);
+    const std::vector<std::int32_t> ids{0, 4, 2};
+    IdBuffer buffer(context, 3);
+    buffer.upload(ids.data(), 3);
+    const auto refused = [](const char* part, const std::function<void()>& call) {
+        expect_error(ErrorCode::kInvalidArgument, part, call);
+    };
+    refused("n is -1", [&] { buffer.upload(ids.data(), -1); });
+    refused("n is -1", [&] { embedding.forward(ids.data(), -1, y.data()); });
+    refused("ids is null", [&] { embedding.forward(nullptr, 3, y.data()); });
+    refused("y is null", [&] { embedding.forward(buffer, 3, nullptr); });
+    refused("room for 3", [&] { embedding.forward(buffer, 4, y.data()); });
+    refused("dy is null", [&] { embedding.backward(ids.data(), 3, nullptr); });
+    refused("room for 3", [&] { embedding.backward(buffer, 4, y.data()); });
+    refused("x is null, and n is 2", [&] { linear.forward(nullptr, 2, y.data()); });
+    refused("n is -2", [&] { linear.forward(x.data(), -2, y.data()); });
+    refused("dy is null", [&] { linear.backward(x.data(), 2, nullptr, nullptr); });
+    refused("numel is -4", [&] { dropout.apply(x.data(), -4, 1, 1, y.data()); });
+    refused("y is null", [&] { none.apply(x.data(), 4, 1, 1, nullptr); });
+    refused("logits is null", [&] { loss.run(nullptr, nullptr, ids.data(), 3, 1.0, nullptr); });
+    refused("n is -1", [&] { loss.run(y.data(), nullptr, ids.data(), -1, 1.0, nullptr); });
+    refused("from is null, and 8 bytes", [&] { copy_to_host(y.data(), nullptr, 8, {}); });
+    refused("to is null", [&] { copy_to_device(nullptr, y.data(), 8, {}); });
+    EXPECT_NO_THROW(linear.forward(nullptr, 0, nullptr));
+    EXPECT_NO_THROW(copy_to_host(nullptr, nullptr, 0, {}));
 }
 
 template <class T>
