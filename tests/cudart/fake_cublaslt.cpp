@@ -151,7 +151,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t o
             return CUBLAS_STATUS_INVALID_VALUE;
     }
 }
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t,
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
                                               cublasLtMatmulPreference_t opaque, int wanted,
@@ -164,6 +164,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
         return static_cast<cublasStatus_t>(std::exchange(state.fail_heuristic, 0));
     }
     if (state.no_algorithm) return CUBLAS_STATUS_NOT_SUPPORTED;
+    const bool adds_bias = reinterpret_cast<const Desc*>(desc)->epilogue == CUBLASLT_EPILOGUE_BIAS;
+    if (state.no_bias && adds_bias) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
     const auto* preference = reinterpret_cast<const Preference*>(opaque);
     state.workspace_offered = preference->workspace;

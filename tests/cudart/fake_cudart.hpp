@@ -87,6 +87,7 @@ struct FakeCublasLt {
     double alpha = 0, beta = 0;
     const void* operands[4] = {};  ///< A, B, C, D
     bool no_algorithm = false;     ///< set by tests: the heuristic finds nothing
+    bool no_bias = false;          ///< set by tests: nothing that adds a bias
     int fail_heuristic = 0;        ///< set by tests: the status of the next call of the heuristic
     int fail_matmul = 0;           ///< set by tests: the status of the next product
 };

@@ -229,6 +229,66 @@ TEST_F(RuntimeGemm, BiasFollowsItsCall) {
     EXPECT_FALSE(device->folds_bias(DType::kF64));
 }
 
+// cuBLASLt does not promise that what it multiplies it multiplies with a bias.
+TEST_F(RuntimeGemm, ABiasThatNoAlgorithmAddsIsAddedByAKernel) {
+    lt.no_bias = true;
+    GemmArgs g = product();
+    g.bias = bias.data();
+    device->gemm(queue, g);
+    EXPECT_EQ(lt.matmuls, 1);
+    EXPECT_EQ(lt.epilogue, CUBLASLT_EPILOGUE_DEFAULT);
+    EXPECT_EQ(lt.operands[3], g.c);
+    ASSERT_EQ(added_biases().size(), 1U);
+    const cuda::RowBiasArgs added = added_biases()[0];
+    EXPECT_EQ(added.dtype, DType::kF32);
+    EXPECT_EQ(added.x, g.c);
+    EXPECT_EQ(added.rows, 16);
+    EXPECT_EQ(added.cols, 24);
+    EXPECT_EQ(added.ld, 28);
+    EXPECT_EQ(added.bias, g.bias);
+    EXPECT_EQ(word(fake.last("cudaLaunchKernelExC"), 1), default_stream);
+    EXPECT_GT(fake.find("cudaLaunchKernelExC"), 0);
+    // Both answers are kept.
+    const int asked = lt.heuristics;
+    device->gemm(queue, g);
+    EXPECT_EQ(lt.heuristics, asked);
+    EXPECT_EQ(lt.matmuls, 2);
+    EXPECT_EQ(added_biases().size(), 2U);
+
+    // A batch: one launch where its columns are evenly spaced, else one each.
+    g.batch = 3;
+    g.stride_a = g.stride_b = 0;
+    g.stride_c = 16 * 28;
+    added_biases().clear();
+    device->gemm(queue, g);
+    ASSERT_EQ(added_biases().size(), 1U);
+    EXPECT_EQ(added_biases()[0].rows, 48);
+    EXPECT_EQ(added_biases()[0].ld, 28);
+    g.n = 1;
+    g.stride_c = 100;
+    added_biases().clear();
+    device->gemm(queue, g);
+    ASSERT_EQ(added_biases().size(), 1U);
+    EXPECT_EQ(added_biases()[0].rows, 3);
+    EXPECT_EQ(added_biases()[0].ld, 100);
+    g.n = 16;
+    g.stride_c = 500;
+    added_biases().clear();
+    device->gemm(queue, g);
+    ASSERT_EQ(added_biases().size(), 3U);
+    for (std::size_t i = 0; i < 3; ++i) {
+        EXPECT_EQ(added_biases()[i].x, static_cast<float*>(g.c) + i * 500);
+        EXPECT_EQ(added_biases()[i].rows, 16);
+        EXPECT_EQ(added_biases()[i].ld, 28);
+    }
+    // Without an algorithm for the product itself there is none.
+    lt.no_algorithm = true;
+    g.k = 31;
+    added_biases().clear();
+    expect_error(ErrorCode::kUnsupported, "x [31,16]", [&] { device->gemm(queue, g); });
+    EXPECT_TRUE(added_biases().empty());
+}
+
 TEST_F(RuntimeGemm, FailuresNameTheProduct) {
     GemmArgs g = product();
     lt.no_algorithm = true;

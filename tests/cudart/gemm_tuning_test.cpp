@@ -82,6 +82,19 @@ TEST_F(GemmTuningTest, OffNothingIsTimed) {
     EXPECT_NE(gemm_choices(card).find("choices 0\n"), std::string::npos);
 }
 
+TEST_F(GemmTuningTest, AProductWhoseBiasIsAddedApartIsTimedWithoutIt) {
+    lt.no_bias = true;
+    set_gemm_tuning(card, true);
+    GemmArgs g = product();
+    g.bias = a.data();
+    EXPECT_EQ(run(g), 2);
+    EXPECT_EQ(added_biases().size(), 1U);
+    const int before = lt.matmuls;
+    EXPECT_EQ(run(g), 2);
+    EXPECT_EQ(lt.matmuls, before + 1);
+    EXPECT_EQ(added_biases().size(), 2U);
+}
+
 TEST_F(GemmTuningTest, FastestIsTakenAndKept) {
     set_gemm_tuning(card, true);
     EXPECT_TRUE(gemm_tuning(card));

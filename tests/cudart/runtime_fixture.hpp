@@ -4,12 +4,17 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "kernels/cuda/nn_launchers.hpp"
 #include "src/backend/cuda/device_api.hpp"
 #include "src/backend/cuda/device_caps.hpp"
 #include "tests/cudart/fake_cudart.hpp"
 
 namespace carousel::test {
+
+/// Biases that were added by the kernel, in order.
+std::vector<cuda::RowBiasArgs>& added_biases();
 
 /// State of the cuBLASLt that CAROUSEL_CUBLASLT names; opens it.
 FakeCublasLt& fake_cublaslt();

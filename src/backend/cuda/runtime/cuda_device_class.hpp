@@ -83,6 +83,8 @@ private:
     void copy_and_wait(void* to, const void* from, std::size_t bytes, const char* what);
     void refuse_recording(cudaStream_t stream, const char* what);
     void prepare_kernel(const Launch& launch);
+    void enqueue(cudaStream_t stream, const Launch& launch);
+    void add_bias(cudaStream_t stream, const GemmArgs& product);
     bool gone() const noexcept { return process_exiting() || health_.lost(); }
 
     int index_;

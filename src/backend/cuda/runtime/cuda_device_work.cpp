@@ -84,6 +84,11 @@ void CudaDevice::prepare_kernel(const Launch& launch) {
 
 void CudaDevice::launch(Queue queue, const Launch& launch) {
     const Call call(*this, stream_of(queue));
+    enqueue(stream_of(queue), launch);
+}
+
+// Within a Call.
+void CudaDevice::enqueue(cudaStream_t stream, const Launch& launch) {
     const ProfilerRange range(launch.kernel);
     prepare_kernel(launch);
     cudaLaunchAttribute attributes[2] = {};
@@ -91,7 +96,7 @@ void CudaDevice::launch(Queue queue, const Launch& launch) {
     config.gridDim = {launch.grid.x, launch.grid.y, launch.grid.z};
     config.blockDim = {launch.block.x, launch.block.y, launch.block.z};
     config.dynamicSmemBytes = launch.shared_bytes;
-    config.stream = stream_of(queue);
+    config.stream = stream;
     config.attrs = attributes;
     if (launch.cluster > 1) {
         cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
@@ -116,7 +121,28 @@ void CudaDevice::launch(Queue queue, const Launch& launch) {
 void CudaDevice::gemm(Queue queue, const GemmArgs& args) {
     const Call call(*this, stream_of(queue));
     const ProfilerRange range("gemm");
-    gemm_->run(stream_of(queue), args);
+    gemm_->run(stream_of(queue), args,
+               [&](const GemmArgs& product) { add_bias(stream_of(queue), product); });
+}
+
+// Columns of C are the kernel's rows. As few launches as the strides allow.
+void CudaDevice::add_bias(cudaStream_t stream, const GemmArgs& g) {
+    RowBiasArgs rows{g.out_dtype, g.c, g.n, g.m, g.ldc, g.bias};
+    std::int64_t launches = 1;
+    if (g.batch > 1 && g.stride_c == g.n * g.ldc) {
+        rows.rows = g.n * g.batch;
+    } else if (g.batch > 1 && g.n == 1) {
+        rows.rows = g.batch;
+        rows.ld = g.stride_c;
+    } else {
+        launches = g.batch;
+    }
+    const auto step =
+        static_cast<std::size_t>(g.stride_c) * static_cast<std::size_t>(dtype_bytes(g.out_dtype));
+    for (std::int64_t i = 0; i < launches; ++i) {
+        rows.x = static_cast<std::byte*>(g.c) + static_cast<std::size_t>(i) * step;
+        enqueue(stream, kernels().nn->add_bias(rows));
+    }
 }
 
 void CudaDevice::copy(Queue queue, void* to, const void* from, std::size_t bytes) {

@@ -127,8 +127,9 @@ struct GemmLt::Chosen {
     cublasLtMatmulDesc_t desc = nullptr;
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
     cublasLtMatmulAlgo_t algo{};
-    bool loaded = false;   ///< the algorithm's kernels
-    bool settled = false;  ///< stored, timed, or beyond timing: tuning passes it by
+    bool loaded = false;      ///< the algorithm's kernels
+    bool settled = false;     ///< stored, timed, or beyond timing: tuning passes it by
+    bool bias_apart = false;  ///< there is no algorithm with the bias
 
     explicit Chosen(const Product& product);
     ~Chosen() { destroy(); }
@@ -193,7 +194,7 @@ void GemmLt::check(cublasStatus_t status, const char* call, const GemmArgs* args
     check_lt(status, call, args);
 }
 
-// The heuristic's results, best first; at least one.
+// The heuristic's results, best first.
 std::vector<cublasLtMatmulAlgo_t> GemmLt::candidates(const GemmArgs& g, const Chosen& chosen,
                                                      int most) {
     Preference preference;
@@ -209,11 +210,10 @@ std::vector<cublasLtMatmulAlgo_t> GemmLt::candidates(const GemmArgs& g, const Ch
     preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignments.c);
     std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<std::size_t>(most));
     int count = 0;
-    check(cublaslt().heuristic(handle_, chosen.desc, chosen.a, chosen.b, chosen.c, chosen.c,
-                               preference.value, most, results.data(), &count),
-          "cublasLtMatmulAlgoGetHeuristic", &g);
-    check_lt(count > 0 ? results[0].state : CUBLAS_STATUS_NOT_SUPPORTED,
-             "cublasLtMatmulAlgoGetHeuristic", &g);
+    const cublasStatus_t status =
+        cublaslt().heuristic(handle_, chosen.desc, chosen.a, chosen.b, chosen.c, chosen.c,
+                             preference.value, most, results.data(), &count);
+    if (status != CUBLAS_STATUS_NOT_SUPPORTED) check(status, "cublasLtMatmulAlgoGetHeuristic", &g);
     results.resize(static_cast<std::size_t>(count));
     std::vector<cublasLtMatmulAlgo_t> algorithms;
     for (const cublasLtMatmulHeuristicResult_t& result : results) {
@@ -240,6 +240,7 @@ void GemmLt::tune(const GemmKey& key, const Product& product, cudaStream_t strea
     if (choices_.size() >= kMaxChosen) return;
     const std::vector<cublasLtMatmulAlgo_t> algorithms =
         candidates(product.args, chosen, kCandidates);
+    if (algorithms.empty()) return;
     std::vector<double> ns(algorithms.size(), 0.0);
     if (algorithms.size() > 1) {
         try {
@@ -275,13 +276,22 @@ GemmLt::Chosen& GemmLt::choose(const Product& product, cudaStream_t stream) {
         const RelaxedCapture relaxed;
         auto chosen = std::make_unique<Chosen>(product);
         if (!take_stored(key, product.workspace, *chosen)) {
-            chosen->algo = candidates(product.args, *chosen, 1).front();
+            const std::vector<cublasLtMatmulAlgo_t> first = candidates(product.args, *chosen, 1);
+            chosen->bias_apart = first.empty() && product.bias != nullptr;
+            if (!first.empty()) {
+                chosen->algo = first.front();
+            } else if (!chosen->bias_apart) {
+                check_lt(CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic",
+                         &product.args);
+            }
         }
         if (chosen_.size() >= kMaxChosen) chosen_.clear();
         found = chosen_.emplace(key, std::move(chosen)).first;
     }
     Chosen& chosen = *found->second;
-    if (tuning_ && !chosen.settled && !recording(stream)) tune(key, product, stream, chosen);
+    if (tuning_ && !chosen.settled && !chosen.bias_apart && !recording(stream)) {
+        tune(key, product, stream, chosen);
+    }
     return chosen;
 }
 
@@ -299,14 +309,21 @@ cublasStatus_t GemmLt::enqueue(const Product& product, const Chosen& chosen,
                              product.workspace.memory, product.workspace.bytes, stream);
 }
 
-void GemmLt::run(cudaStream_t stream, const GemmArgs& g) {
+void GemmLt::run(cudaStream_t stream, const GemmArgs& g, const AddBias& add_bias) {
     if (const std::string problem = gemm_problem(g); !problem.empty()) {
         throw Error(ErrorCode::kInvalidArgument, "cannot do the " + gemm_text(g) + ": " + problem);
     }
-    for_gemm_parts(g, gemm_part_sizes(g), [&](const GemmArgs& part) { run_part(stream, part); });
+    for_gemm_parts(g, gemm_part_sizes(g), [&](const GemmArgs& part) {
+        if (multiply(stream, part)) return;
+        GemmArgs without_bias = part;
+        without_bias.bias = nullptr;
+        multiply(stream, without_bias);
+        add_bias(part);
+    });
 }
 
-void GemmLt::run_part(cudaStream_t stream, const GemmArgs& g) {
+// False, and nothing done but a copy of it, if the bias has to be added apart.
+bool GemmLt::multiply(cudaStream_t stream, const GemmArgs& g) {
     const Product product(g);
     if (product.workspace.bias_copy != nullptr) {
         health_.check(cudaMemcpyAsync(product.workspace.bias_copy, g.bias,
@@ -317,6 +334,7 @@ void GemmLt::run_part(cudaStream_t stream, const GemmArgs& g) {
     // Held while enqueuing: the bias pointer travels in the key's descriptor.
     const std::lock_guard lock(mutex_);
     Chosen& chosen = choose(product, stream);
+    if (chosen.bias_apart) return false;
     // The first product of an algorithm loads its kernels, which the driver refuses to a thread that
     // records.
     std::optional<RelaxedCapture> relaxed;
@@ -324,6 +342,7 @@ void GemmLt::run_part(cudaStream_t stream, const GemmArgs& g) {
     const cublasStatus_t status = enqueue(product, chosen, chosen.algo, g.c, stream);
     chosen.loaded = status == CUBLAS_STATUS_SUCCESS;
     check(status, "cublasLtMatmul", &g);
+    return true;
 }
 
 void GemmLt::set_tuning(bool on) {

@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -35,9 +36,13 @@ public:
     GemmLt(const GemmLt&) = delete;
     GemmLt& operator=(const GemmLt&) = delete;
 
-    /// As DeviceApi::gemm. Errors: InvalidArgument: gemm_problem; Unsupported: cuBLASLt has no
-    /// algorithm; Cuda; DeviceLost.
-    void run(cudaStream_t stream, const GemmArgs& args);
+    /// Enqueues the sum of a product's result and its bias, on the product's stream.
+    using AddBias = std::function<void(const GemmArgs& product)>;
+
+    /// As DeviceApi::gemm. `add_bias` is called where cuBLASLt has an algorithm for the product, but none
+    /// that adds the bias. Errors: InvalidArgument: gemm_problem; Unsupported: cuBLASLt has no algorithm;
+    /// Cuda; DeviceLost.
+    void run(cudaStream_t stream, const GemmArgs& args, const AddBias& add_bias);
 
     /// Behind GemmTuning.
     void set_tuning(bool on);
@@ -49,7 +54,7 @@ private:
     struct Chosen;
     struct Product;
     void check(cublasStatus_t status, const char* call, const GemmArgs* args = nullptr);
-    void run_part(cudaStream_t stream, const GemmArgs& args);
+    bool multiply(cudaStream_t stream, const GemmArgs& args);
     Chosen& choose(const Product& product, cudaStream_t stream);
     std::vector<cublasLtMatmulAlgo_t> candidates(const GemmArgs& args, const Chosen& chosen,
                                                  int most);
