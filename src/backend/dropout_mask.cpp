@@ -32,9 +32,25 @@ void fill_dropout_mask(const DropoutKey& key, double p, std::int64_t first, std:
     }
 }
 
+template <class T>
+void apply_dropout(const DropoutKey& key, double p, std::int64_t first, std::int64_t count,
+                   const T* from, T* to) noexcept {
+    constexpr std::int64_t kBlock = 256;
+    T multiplier[kBlock];
+    for (const std::int64_t end = first + count; first < end; first += kBlock) {
+        const std::int64_t block = std::min(kBlock, end - first);
+        fill_dropout_mask(key, p, first, block, multiplier);
+        for (std::int64_t i = 0; i < block; ++i) to[first + i] = from[first + i] * multiplier[i];
+    }
+}
+
 template void fill_dropout_mask(const DropoutKey&, double, std::int64_t, std::int64_t,
                                 float*) noexcept;
 template void fill_dropout_mask(const DropoutKey&, double, std::int64_t, std::int64_t,
                                 double*) noexcept;
+template void apply_dropout(const DropoutKey&, double, std::int64_t, std::int64_t, const float*,
+                            float*) noexcept;
+template void apply_dropout(const DropoutKey&, double, std::int64_t, std::int64_t, const double*,
+                            double*) noexcept;
 
 }  // namespace carousel

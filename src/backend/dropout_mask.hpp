@@ -22,4 +22,9 @@ template <class T>
 void fill_dropout_mask(const DropoutKey& key, double p, std::int64_t first, std::int64_t count,
                        T* multiplier) noexcept;
 
+/// to[e] = from[e] * multiplier[e] for elements [first, first + count); `to` may be `from`.
+template <class T>
+void apply_dropout(const DropoutKey& key, double p, std::int64_t first, std::int64_t count,
+                   const T* from, T* to) noexcept;
+
 }  // namespace carousel

@@ -20,34 +20,49 @@ namespace {
 
 constexpr int kDevice = 58;
 
+/// A device that executes on the CPU, its venue, and options for one quick turn of each side.
+struct SimtRow {
+    SimtRow() {
+        venue.api = cuda::device_api(kDevice);
+        venue.queue = venue.api->default_queue();
+        venue.timer = &timer;
+        venue.turn_ms = 0.0;
+        options.min_pairs = 1;
+        options.pass_ms = 0.0;
+        options.reference_threads = 1;
+    }
+
+    simt::InstalledDevice device{kDevice};
+    WallTimer timer{*device};
+    GpuVenue venue;
+    RowOptions options;
+};
+
+template <class AnySide>
+SideMaker maker_of(const char* name) {
+    SideMaker maker;
+    maker.name = name;
+    maker.make = [](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
+        return std::make_unique<AnySide>(p, a);
+    };
+    return maker;
+}
+
 TEST(BenchRowOnSimt, CarouselAndItsProductsRunEveryPass) {
     for (const char* line :
          {"lstm H8 N2 T3 I5 L2", "gru H6 N3 T4 reset=0.3", "lstm H8 N3 T4 lengths=0.25 dtypes=bf16",
           "gru H8 N2 T3 D2 dtypes=tf32", "rnn_relu H8 N2 T3 pass=infer dtypes=f16"}) {
         SCOPED_TRACE(line);
-        simt::InstalledDevice device(kDevice);
-        WallTimer timer(*device);
-        GpuVenue venue;
-        venue.api = cuda::device_api(kDevice);
-        venue.queue = venue.api->default_queue();
-        venue.timer = &timer;
-        venue.turn_ms = 0.0;
-        SideMaker ours, products;
-        ours.name = "carousel";
-        ours.make = [](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
-            return std::make_unique<CarouselSide>(p, a);
-        };
+        SimtRow row;
+        SideMaker products;
         products.name = "gemm";
         products.is_peer = products.checked = false;
         products.make = [&](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
-            return std::make_unique<GemmSide>(p, a, venue.api);
+            return std::make_unique<GemmSide>(p, a, row.venue.api);
         };
-        RowOptions options;
-        options.min_pairs = 1;
-        options.pass_ms = 0.0;
-        options.reference_threads = 1;
         const GridCase c = make_case(parse_grid_row("x", line));
-        const RowResult result = run_row(c, venue, ours, {products}, options);
+        const RowResult result =
+            run_row(c, row.venue, maker_of<CarouselSide>("carousel"), {products}, row.options);
         EXPECT_EQ(result.failed, "");
         for (const auto& [name, why] : result.left_out) ADD_FAILURE() << name << ": " << why;
         ASSERT_EQ(result.passes.size(), c.inference_only ? 1U : 5U);
@@ -65,7 +80,7 @@ TEST(BenchRowOnSimt, CarouselAndItsProductsRunEveryPass) {
         for (const auto& json : json_lines(result, report)) {
             EXPECT_FALSE(table_line(json).empty());
         }
-        EXPECT_GT(device->counts().graph_launches, 0);
+        EXPECT_GT(row.device->counts().graph_launches, 0);
     }
 }
 
@@ -90,29 +105,11 @@ private:
 };
 
 TEST(BenchRowOnSimt, WhatOneSideLeftIsNoResultOfAnother) {
-    simt::InstalledDevice device(kDevice);
-    WallTimer timer(*device);
-    GpuVenue venue;
-    venue.api = cuda::device_api(kDevice);
-    venue.queue = venue.api->default_queue();
-    venue.timer = &timer;
-    venue.turn_ms = 0.0;
-    SideMaker ours, idle;
-    ours.name = "carousel";
-    ours.make = [](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
-        return std::make_unique<CarouselSide>(p, a);
-    };
-    idle.name = "idle";
-    idle.make = [](const Problem& p, Arena& a) -> std::unique_ptr<Side> {
-        return std::make_unique<IdleSide>(p, a);
-    };
-    RowOptions options;
-    options.passes = {Pass::kInfer};
-    options.min_pairs = 1;
-    options.pass_ms = 0.0;
-    options.reference_threads = 1;
+    SimtRow row;
+    row.options.passes = {Pass::kInfer};
     const GridCase c = make_case(parse_grid_row("x", "gru H4 N2 T18"));
-    const RowResult result = run_row(c, venue, ours, {idle}, options);
+    const RowResult result = run_row(c, row.venue, maker_of<CarouselSide>("carousel"),
+                                     {maker_of<IdleSide>("idle")}, row.options);
     ASSERT_EQ(result.left_out.size(), 1U);
     EXPECT_NE(result.left_out[0].second.find("differs from ours"), std::string::npos);
 }

@@ -184,14 +184,8 @@ void BackwardPass<T>::dropout_grads(const Member& member, std::int64_t layer) co
     const DropoutKey key{header_.dropout_seed, header_.dropout_step,
                          static_cast<std::uint32_t>(layer)};
     T* dy = work_or_null(work_.dy[static_cast<std::size_t>(layer) % 2]);
-    constexpr std::int64_t kBlock = 256;
-    T mask[kBlock];
-    const Span part = member.part(T_ * N_ * width_, kBlock);
-    for (std::int64_t first = part.begin; first < part.end; first += kBlock) {
-        const std::int64_t count = std::min(kBlock, part.end - first);
-        fill_dropout_mask(key, spec_.dropout, first, count, mask);
-        for (std::int64_t i = 0; i < count; ++i) dy[first + i] *= mask[i];
-    }
+    const Span part = member.part(T_ * N_ * width_, kDropoutGrain);
+    apply_dropout(key, spec_.dropout, part.begin, part.size(), static_cast<const T*>(dy), dy);
 }
 
 template void BackwardPass<float>::norms(const Member&, const Sweep&) const noexcept;

@@ -176,6 +176,9 @@ void zero_span(T* to, Span span) noexcept {
         std::memset(to + span.begin, 0, static_cast<std::size_t>(span.size()) * sizeof(T));
 }
 
+/// Elements of a layer's output that a member drops out at least: whole words of several random blocks.
+constexpr std::int64_t kDropoutGrain = 256;
+
 /// Rows in two lists that share one memory: those with a state fill it from the front, those whose state
 /// is zero (or whose gradient starts here) from the back.
 struct TwoLists {

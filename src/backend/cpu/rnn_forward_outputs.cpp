@@ -1,8 +1,6 @@
 // What leaves a forward pass beside y: final states, the tensors a caller asked for, dropout between
 // layers.
 
-#include <algorithm>
-
 #include "src/backend/cpu/rnn_forward.hpp"
 #include "src/backend/dropout_mask.hpp"
 
@@ -122,14 +120,8 @@ void ForwardPass<T>::dropout(const Member& member, std::int64_t layer) const noe
     const T* from = output_of(layer).base;
     T* to = plan_.schedule.reserve.at<T>(
         args_.reserve, plan_.schedule.saved_dropped[static_cast<std::size_t>(layer)]);
-    constexpr std::int64_t kBlock = 256;
-    T mask[kBlock];
-    const Span part = member.part(T_ * N_ * width, kBlock);
-    for (std::int64_t first = part.begin; first < part.end; first += kBlock) {
-        const std::int64_t count = std::min(kBlock, part.end - first);
-        fill_dropout_mask(key, spec_.dropout, first, count, mask);
-        for (std::int64_t i = 0; i < count; ++i) to[first + i] = from[first + i] * mask[i];
-    }
+    const Span part = member.part(T_ * N_ * width, kDropoutGrain);
+    apply_dropout(key, spec_.dropout, part.begin, part.size(), from, to);
 }
 
 template void ForwardPass<float>::finish_rows(const Member&, const Sweep&, const Piece&,
