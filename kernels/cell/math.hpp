@@ -13,7 +13,7 @@
 
 namespace carousel::cell {
 
-/// 1/d for d >= 1, within an ulp or two.
+/// 1/d for d >= 1, within an ulp or two; on a card 0 where that is below 2^-126.
 ///
 /// nvcc's exact division branches around a slow path, and no instruction of another unit or gate
 /// moves across that branch: a thread would work out its sigmoids one after the other, each at its

@@ -254,6 +254,12 @@ TEST_F(RuntimeGemm, ABiasThatNoAlgorithmAddsIsAddedByAKernel) {
     EXPECT_EQ(lt.heuristics, asked);
     EXPECT_EQ(lt.matmuls, 2);
     EXPECT_EQ(added_biases().size(), 2U);
+    // One that an epilogue would want copied is left where it is.
+    g.bias = reinterpret_cast<float*>(bias.data()) + 1;
+    device->gemm(queue, g);
+    EXPECT_EQ(fake.count("cudaMemcpyAsync"), 0);
+    EXPECT_EQ(added_biases().back().bias, g.bias);
+    g.bias = bias.data();
 
     // A batch: one launch where its columns are evenly spaced, else one each.
     g.batch = 3;

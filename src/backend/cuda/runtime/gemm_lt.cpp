@@ -264,7 +264,7 @@ void GemmLt::tune(const GemmKey& key, const Product& product, cudaStream_t strea
     chosen.algo = algorithms[fastest];
 }
 
-GemmLt::Chosen& GemmLt::choose(const Product& product, cudaStream_t stream) {
+GemmLt::Chosen& GemmLt::choose(const Product& product) {
     const GemmKey key = gemm_key(product.args);
     auto found = chosen_.find(key);
     if (found != chosen_.end()) {
@@ -288,11 +288,7 @@ GemmLt::Chosen& GemmLt::choose(const Product& product, cudaStream_t stream) {
         if (chosen_.size() >= kMaxChosen) chosen_.clear();
         found = chosen_.emplace(key, std::move(chosen)).first;
     }
-    Chosen& chosen = *found->second;
-    if (tuning_ && !chosen.settled && !chosen.bias_apart && !recording(stream)) {
-        tune(key, product, stream, chosen);
-    }
-    return chosen;
+    return *found->second;
 }
 
 bool GemmLt::recording(cudaStream_t stream) {
@@ -322,19 +318,22 @@ void GemmLt::run(cudaStream_t stream, const GemmArgs& g, const AddBias& add_bias
     });
 }
 
-// False, and nothing done but a copy of it, if the bias has to be added apart.
+// False, and nothing enqueued, if the bias has to be added apart.
 bool GemmLt::multiply(cudaStream_t stream, const GemmArgs& g) {
     const Product product(g);
+    // Held while enqueuing: the bias pointer travels in the key's descriptor.
+    const std::lock_guard lock(mutex_);
+    Chosen& chosen = choose(product);
+    if (chosen.bias_apart) return false;
     if (product.workspace.bias_copy != nullptr) {
         health_.check(cudaMemcpyAsync(product.workspace.bias_copy, g.bias,
                                       static_cast<std::size_t>(g.m) * dtype_bytes(g.dtype),
                                       cudaMemcpyDeviceToDevice, stream),
                       "cudaMemcpyAsync", "the bias of a product");
     }
-    // Held while enqueuing: the bias pointer travels in the key's descriptor.
-    const std::lock_guard lock(mutex_);
-    Chosen& chosen = choose(product, stream);
-    if (chosen.bias_apart) return false;
+    if (tuning_ && !chosen.settled && !recording(stream)) {
+        tune(gemm_key(g), product, stream, chosen);
+    }
     // The first product of an algorithm loads its kernels, which the driver refuses to a thread that
     // records.
     std::optional<RelaxedCapture> relaxed;

@@ -55,7 +55,7 @@ private:
     struct Product;
     void check(cublasStatus_t status, const char* call, const GemmArgs* args = nullptr);
     bool multiply(cudaStream_t stream, const GemmArgs& args);
-    Chosen& choose(const Product& product, cudaStream_t stream);
+    Chosen& choose(const Product& product);
     std::vector<cublasLtMatmulAlgo_t> candidates(const GemmArgs& args, const Chosen& chosen,
                                                  int most);
     bool take_stored(const GemmKey& key, const GemmWorkspace& workspace, Chosen& chosen);
